@@ -1,0 +1,1 @@
+"""The software development kit: what an application imports. Standard library only."""
