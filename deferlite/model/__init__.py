@@ -1,0 +1,1 @@
+"""The words of deferlite as data: pure, no I/O."""

@@ -1,0 +1,117 @@
+"""Environments and the schema of their files (DESIGN: An environment file)."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import Any, Literal
+
+import msgspec
+
+from deferlite.model.function import DEFAULT_MAX_DURATION, FunctionOptions
+from deferlite.sdk.retry import RetryPolicy, parse_retry
+
+REMOTE_SCHEMES = ("https", "http", "ssh", "git", "file")
+"""Transports of git that deferlite clones by; ``ext::`` and its like would run a command."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_SCP = re.compile(r"(?:[A-Za-z0-9_.-]+@)?[A-Za-z0-9_.-]+:(?!:)[^\\]")
+
+
+class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    runtime: Literal["python", "node"] | None = None
+    python: str | None = None
+    install: str | None = None
+    prebuild: str | None = None
+    functions: tuple[str, ...] = ()
+    overrides: dict[str, str] = {}
+    builder: str | None = None
+    timeout: float = 1800.0
+    """Seconds."""
+
+
+class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    concurrency: int | None = 10
+    max_duration: float = DEFAULT_MAX_DURATION
+    memory: int = 512 * 1024 * 1024
+    """Bytes."""
+    isolation: Literal["fresh", "reuse"] = "fresh"
+    reuse: int = 1000
+    network: bool = True
+    workdir: Literal["project", "scratch"] | None = None
+    """None: project for Python, scratch for Node."""
+    mounts: tuple[str, ...] = ()
+    cron: bool = True
+
+
+class EnvironmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A valid environment file. Durations are seconds, sizes bytes. ``env`` values: text, or ``{"file": path}``."""
+
+    repository: str
+    branch: str | None = None
+    directory: str = ""
+    worktree: bool = False
+    poll: float = 30.0
+    token: str | None = None
+    """The file's own API token; the store keeps its hash alone, and None here."""
+    build: BuildSettings = BuildSettings()
+    run: RunSettings = RunSettings()
+    functions: dict[str, dict[str, Any]] = {}
+    """Settings for one function, as ``FunctionOptions`` fields; they win over the code."""
+    env: dict[str, str | dict[str, str]] = {}
+    preview: dict[str, Any] | None = None
+    notify: dict[str, Any] = {}
+    retention_executions: float = 30 * 86400.0
+    retention_builds: int = 5
+
+
+class EnvironmentState(str, Enum):
+    ACTIVE = "active"
+    RETIRED = "retired"
+
+    __str__ = str.__str__
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """An environment as stored: its last good settings, and what is wrong with its file now."""
+
+    name: str
+    state: EnvironmentState
+    config: EnvironmentConfig | None
+    """None: its file has never been good."""
+    error: str | None
+    """The faults of the file as it stands, one a line; None while it is good."""
+    source: str
+    """The file it comes from."""
+    live_build_id: str | None
+    pinned: bool
+    """A rollback holds it on its live build until the next commit."""
+    created_at: int
+    updated_at: int
+    problem: str | None = None
+    """What is wrong with its repository or branch now, as the watcher sees it; None while it is good."""
+
+
+def overlay(options: FunctionOptions, settings: dict[str, Any]) -> FunctionOptions:
+    """``options`` of the code with the environment file's ``[functions.NAME]`` put on top."""
+    if not settings:
+        return options
+    changes = dict(settings)
+    if "retry" in changes:
+        # Read back from the store it is a dict.
+        retry = changes["retry"]
+        changes["retry"] = retry if isinstance(retry, RetryPolicy) else parse_retry(retry)
+    return msgspec.structs.replace(options, **changes)
+
+
+def is_remote(repository: str) -> bool:
+    """Whether ``repository`` is an address (``https://…``, ``host:path``) and not a folder of this machine."""
+    return _SCHEME.match(repository) is not None or (
+        not repository.startswith(("/", ".", "~")) and _SCP.match(repository) is not None
+    )
+
+
+def build_inputs(config: EnvironmentConfig) -> tuple[object, ...]:
+    """What a build's result depends on besides the commit: other settings take effect without a build."""
+    build = msgspec.structs.replace(config.build, timeout=0.0)
+    return config.repository, config.branch, config.directory, config.worktree, build, config.env
