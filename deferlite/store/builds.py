@@ -1,0 +1,115 @@
+"""Builds: from the request to the switch of the live one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import partial
+
+from deferlite.model.build import Build, BuildState, Trigger
+from deferlite.model.environment import EnvironmentConfig
+from deferlite.model.errors import NotFound
+from deferlite.model.execution import encode_json
+from deferlite.model.function import Manifest
+from deferlite.store import building
+from deferlite.store.building import decode_manifest
+from deferlite.store.database import Database, Row
+from deferlite.store.rows import decode_config, to_build
+from deferlite.store.statements import BUILDS as SQL
+
+
+class Builds:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def request(
+        self, environment: str, *, commit: str | None, branch: str | None, message: str, trigger: Trigger
+    ) -> Build:
+        """A new build in state created, with the settings as they are now; overtakes those not started yet.
+
+        Raises:
+            NotFound: there is no such environment.
+            Conflict: it is retired, or its file has never been good.
+        """
+        operation = partial(
+            building.request,
+            environment=environment,
+            commit=commit,
+            branch=branch,
+            message=message,
+            trigger=trigger,
+        )
+        return await self._database.write(operation)
+
+    async def next_created(self, exclude: Collection[str]) -> Build | None:
+        """The oldest build to be started, of an environment that is not in ``exclude``."""
+        row = await self._database.row(SQL["next_created"], {"exclude": encode_json(sorted(exclude))})
+        return None if row is None else to_build(row)
+
+    async def advance(self, build_id: str, state: BuildState) -> Build:
+        """Enter ``state`` (neither succeed nor failed): closes the step before and opens one for it.
+
+        Raises:
+            NotFound: there is no such build.
+            Conflict: the build is in a state that does not lead there, because it was overtaken for instance.
+        """
+        return await self._database.write(partial(building.advance, build_id=build_id, state=state))
+
+    async def fail(self, build_id: str, error: str) -> Build:
+        """End it as failed; ``error`` says what to mend. Raises NotFound; Conflict if it has ended already."""
+        return await self._database.write(partial(building.fail, build_id=build_id, error=error))
+
+    async def publish(self, build_id: str, manifest: Manifest) -> Build:
+        """Make it the live build, in one transaction with its functions and their cron moments; ends a rollback.
+
+        Raises:
+            NotFound: there is no such build.
+            Conflict: it is not in state publishing.
+            BuildError: a cron expression is wrong; nothing has changed.
+        """
+        operation = partial(building.publish, build_id=build_id, manifest=manifest)
+        return await self._database.write(operation, "publish")
+
+    async def rollback(self, environment: str, build_id: str | None) -> Build:
+        """Make an older good build live and hold the environment there; None: the newest before the live one.
+
+        Raises:
+            NotFound: no such environment, or no such build in it.
+            Conflict: the build did not succeed, is live already, or there is none before the live one.
+        """
+        operation = partial(building.rollback, environment=environment, build_id=build_id)
+        return await self._database.write(operation, "publish")
+
+    async def get(self, id: str) -> Build:
+        """Raises NotFound."""
+        return to_build(await self._row("get", id))
+
+    async def manifest(self, id: str) -> Manifest:
+        """Raises NotFound, also for a build that has not succeeded."""
+        return decode_manifest((await self._row("manifest", id))[0])
+
+    async def config(self, id: str) -> EnvironmentConfig:
+        """The settings as they were when the build was requested. Raises NotFound."""
+        return decode_config((await self._row("config", id))[0])
+
+    async def fail_unfinished(self, reason: str) -> int:
+        """At the start: fail the builds that were cut off in the middle; those still in created stay. How many."""
+        return await self._database.write(partial(building.fail_cut_off, reason=reason))
+
+    async def in_use(self, environment: str) -> set[str]:
+        """Builds whose folders must stay: live, running executions' own, and the newest good ones kept for rollback."""
+        return {row[0] for row in await self._database.rows(SQL["in_use"], {"environment": environment})}
+
+    async def _row(self, query: str, id: str) -> Row:
+        row = await self._database.row(SQL[query], (id,))
+        if row is None:
+            raise NotFound(f'cannot find build "{id}"')
+        return row
+
+    async def list(self, environment: str | None, limit: int = 20, before_number: int | None = None) -> list[Build]:
+        """Newest first; ``before_number`` goes on after a page, within one environment."""
+        if environment is None:
+            rows = await self._database.rows(SQL["list"], (limit,))
+        else:
+            where = {"environment": environment, "before": before_number, "limit": limit}
+            rows = await self._database.rows(SQL["list_in"], where)
+        return [to_build(row) for row in rows]

@@ -1,0 +1,41 @@
+"""Functions as the queue knows them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from deferlite.model.errors import NotFound, UnknownFunction
+from deferlite.model.function import Function, FunctionSpec
+from deferlite.store.database import Database
+from deferlite.store.rows import to_function
+from deferlite.store.statements import FUNCTIONS as SQL
+
+
+class Functions:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, environment: str, name: str) -> Function:
+        """An active one. Raises UnknownFunction."""
+        row = await self._database.row(SQL["get"], (environment, name))
+        if row is None:
+            raise UnknownFunction(name)
+        return to_function(row)
+
+    async def by_id(self, id: str) -> Function:
+        """Active or not. Raises NotFound."""
+        row = await self._database.row(SQL["by_id"], (id,))
+        if row is None:
+            raise NotFound(f'cannot find function of id "{id}"')
+        return to_function(row)
+
+    async def spec(self, id: str) -> FunctionSpec:
+        """As in the newest live build that had it. Raises NotFound."""
+        row = await self._database.row(SQL["spec"], (id,))
+        if row is None:
+            raise NotFound(f'cannot find function of id "{id}"')
+        return msgspec.json.decode(row[0], type=FunctionSpec)
+
+    async def list(self, environment: str) -> list[Function]:
+        """All that the environment has ever had: active ones first, then by name."""
+        return [to_function(row) for row in await self._database.rows(SQL["list"], (environment,))]

@@ -1,0 +1,188 @@
+-- Reading.
+
+-- name: get
+SELECT {execution} FROM executions WHERE id = :id AND (:environment IS NULL OR environment = :environment);
+
+-- name: arguments
+SELECT arguments, keyword_arguments FROM executions WHERE id = ?;
+
+-- name: result
+SELECT result FROM executions WHERE id = ?;
+
+-- The value of a success is kept once, with the execution.
+-- name: attempt_result
+SELECT CASE attempts.state WHEN 'succeed' THEN executions.result ELSE attempts.result END
+FROM attempts JOIN executions ON executions.id = attempts.execution_id
+WHERE execution_id = ? AND number = ?;
+
+-- name: children
+SELECT {execution} FROM executions WHERE parent_id = ? ORDER BY seq LIMIT 1000;
+
+-- name: running
+SELECT {execution} FROM executions INDEXED BY executions_running
+WHERE state IN ('started', 'aborting') ORDER BY seq;
+
+-- name: running_in
+SELECT {execution} FROM executions
+WHERE environment = :environment AND state IN ('started', 'aborting') ORDER BY seq;
+
+-- name: next_due
+SELECT min(scheduled_at) FROM executions WHERE state = 'created' AND ready = 0
+UNION ALL
+SELECT min(discard_at) FROM executions WHERE state = 'created' AND retries = 0 AND discard_at IS NOT NULL
+UNION ALL
+SELECT min(next_cron_at) FROM functions WHERE next_cron_at IS NOT NULL;
+
+-- Enqueueing.
+
+-- name: environment
+SELECT state, live_build_id FROM environments WHERE name = ?;
+
+-- name: active_function
+SELECT id FROM functions WHERE environment = ? AND name = ? AND active = 1;
+
+-- name: same_key
+SELECT {execution} FROM executions
+WHERE environment = :environment AND idempotency_key = :key AND created_at > :since
+ORDER BY created_at DESC LIMIT 1;
+
+-- name: insert
+INSERT INTO executions (id, environment, function_id, function_name, state, ready, priority, scheduled_at,
+                        discard_at, created_at, updated_at, metadata, parent_id, rerun_of, idempotency_key,
+                        concurrency_key, executed_by, arguments, keyword_arguments)
+VALUES (?, ?, ?, ?, 'created', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: insert_metadata
+INSERT INTO execution_metadata (environment, key, value, seq)
+SELECT environment, ?, ?, seq FROM executions WHERE id = ?;
+
+-- name: insert_tick
+INSERT INTO executions (id, environment, function_id, function_name, state, ready, scheduled_at, created_at,
+                        updated_at, arguments, keyword_arguments, cron_tick, executed_by)
+VALUES (:id, :environment, :function_id, :function_name, 'created', 1, :tick, :now, :now, '[]', '{}', :tick, 'cron')
+ON CONFLICT DO NOTHING;
+
+-- Running.
+
+-- name: claim
+UPDATE executions
+SET state = 'started', ready = 0, attempt = attempt + 1, started_at = :now, updated_at = :now,
+    build_id = (SELECT live_build_id FROM environments WHERE name = :environment)
+WHERE seq IN (
+  SELECT seq FROM executions
+  WHERE function_id = :function_id AND state = 'created' AND ready = 1
+    AND (discard_at IS NULL OR discard_at > :now OR retries > 0)
+  ORDER BY priority DESC, seq
+  LIMIT :slots
+)
+RETURNING priority, seq, {claimed};
+
+-- name: may_run
+SELECT 1 FROM functions JOIN environments ON environments.name = functions.environment
+WHERE functions.id = :function_id AND environments.name = :environment AND active = 1
+  AND environments.state = 'active' AND live_build_id IS NOT NULL;
+
+-- name: insert_attempt
+INSERT INTO attempts (execution_id, number, state, build_id, boot_id, sandbox, started_at)
+VALUES (?, ?, 'started', ?, ?, ?, ?);
+
+-- name: succeed
+UPDATE executions SET state = 'succeed', result = :result, finished_at = :now, updated_at = :now
+WHERE id = :id AND attempt = :attempt AND state = 'started'
+RETURNING {execution};
+
+-- name: running_attempt
+SELECT executions.state, retries, interruptions, functions.options
+FROM executions JOIN functions ON functions.id = function_id
+WHERE executions.id = :id AND attempt = :attempt AND executions.state IN ('started', 'aborting');
+
+-- name: fail
+UPDATE executions
+SET state = 'failed', error_code = :error_code, result = :result, interruptions = :interruptions,
+    finished_at = :now, updated_at = :now
+WHERE id = :id AND attempt = :attempt AND state = 'started'
+RETURNING {execution};
+
+-- name: abort
+UPDATE executions SET state = 'aborted', finished_at = :now, updated_at = :now
+WHERE id = :id AND attempt = :attempt AND state IN ('started', 'aborting')
+RETURNING {execution};
+
+-- name: put_back
+UPDATE executions
+SET state = 'created', ready = :ready, scheduled_at = coalesce(:scheduled_at, scheduled_at),
+    retries = :retries, interruptions = :interruptions, updated_at = :now
+WHERE id = :id AND attempt = :attempt AND state = 'started'
+RETURNING {execution};
+
+-- name: end_attempt
+UPDATE attempts
+SET state = :state, error_code = :error_code, interrupted = :interrupted, result = :result,
+    cpu_time = :cpu_time, memory_peak = :memory_peak, finished_at = :now
+WHERE execution_id = :id AND number = :attempt AND state = 'started';
+
+-- name: left_running
+SELECT executions.id, attempt, executions.state, retries, interruptions
+FROM executions INDEXED BY executions_running
+LEFT JOIN attempts ON execution_id = executions.id AND number = attempt
+WHERE executions.state IN ('started', 'aborting') AND boot_id IS NOT :boot_id
+ORDER BY seq;
+
+-- Steering.
+
+-- name: cancel
+UPDATE executions SET state = 'cancelled', ready = 0, finished_at = :now, updated_at = :now
+WHERE id = :id AND (:environment IS NULL OR environment = :environment) AND state = 'created'
+RETURNING {execution};
+
+-- name: start_aborting
+UPDATE executions SET state = 'aborting', updated_at = :now
+WHERE id = :id AND (:environment IS NULL OR environment = :environment) AND state = 'started'
+RETURNING {execution};
+
+-- name: reschedule
+UPDATE executions SET scheduled_at = :scheduled_at, ready = :ready, updated_at = :now
+WHERE id = :id AND (:environment IS NULL OR environment = :environment) AND state = 'created'
+RETURNING {execution};
+
+-- name: original
+SELECT environment, function_name, arguments, keyword_arguments, metadata, priority, concurrency_key
+FROM executions WHERE id = :id AND (:environment IS NULL OR environment = :environment);
+
+-- name: cancel_excess
+UPDATE executions INDEXED BY executions_claim
+SET state = 'cancelled', ready = 0, finished_at = :now, updated_at = :now
+WHERE function_id = :function_id AND state = 'created' AND ready = 1
+RETURNING {execution};
+
+-- Time.
+
+-- name: promote
+UPDATE executions SET ready = 1, updated_at = :now
+WHERE state = 'created' AND ready = 0 AND scheduled_at <= :now
+RETURNING environment, function_id;
+
+-- name: discard
+UPDATE executions SET state = 'discarded', ready = 0, finished_at = :now, updated_at = :now
+WHERE state = 'created' AND retries = 0 AND discard_at IS NOT NULL AND discard_at <= :now
+RETURNING {execution};
+
+-- name: fail_orphans
+UPDATE executions INDEXED BY executions_claim
+SET state = 'failed', ready = 0, error_code = 'ER0000', finished_at = :now, updated_at = :now,
+    result = json_object('name', 'UnknownFunctionError', 'stack', '', 'message',
+      'the live build of ' || environment || ' has no function "' || function_name || '" any more: '
+      || 'it was renamed or removed after this execution was enqueued; enqueue it again under its new name')
+WHERE state = 'created' AND ready = 1 AND function_id IN (
+  SELECT id FROM functions JOIN environments ON environments.name = functions.environment
+  WHERE active = 0 AND environments.state = 'active'
+)
+RETURNING {execution};
+
+-- name: due_crons
+SELECT functions.id, environment, functions.name, options, next_cron_at
+FROM functions JOIN environments ON environments.name = environment
+WHERE next_cron_at <= :now AND active = 1 AND environments.state = 'active';
+
+-- name: set_cron
+UPDATE functions SET next_cron_at = :next, last_cron_at = coalesce(:last, last_cron_at) WHERE id = :id;

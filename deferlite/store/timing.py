@@ -1,0 +1,54 @@
+"""What time does: delays end, discards come due, cron ticks."""
+
+from __future__ import annotations
+
+from deferlite.model.execution import Execution
+from deferlite.model.ids import new_id
+from deferlite.model.schedule import latest_tick, next_tick
+from deferlite.store.events import tell_changed, tell_ready
+from deferlite.store.rows import decode_options, to_execution
+from deferlite.store.statements import EXECUTIONS as SQL
+from deferlite.store.writer import Transaction
+
+
+def promote(transaction: Transaction, *, now: int) -> set[str]:
+    rows = transaction.all(SQL["promote"], {"now": now})
+    if rows:
+        tell_ready(transaction, ((row[0], row[1]) for row in rows))
+        fail_orphans(transaction)
+    return {row[1] for row in rows}
+
+
+def discard(transaction: Transaction, *, now: int) -> int:
+    rows = transaction.all(SQL["discard"], {"now": now})
+    tell_changed(transaction, map(to_execution, rows))
+    return len(rows)
+
+
+def fail_orphans(transaction: Transaction) -> list[Execution]:
+    orphans = [to_execution(row) for row in transaction.all(SQL["fail_orphans"], {"now": transaction.now})]
+    tell_changed(transaction, orphans)
+    return orphans
+
+
+def tick_cron(transaction: Transaction, *, now: int) -> int:
+    ticked = [
+        (environment, id)
+        for id, environment, name, options, due in transaction.all(SQL["due_crons"], {"now": now})
+        if _tick(transaction, id, environment, name, options, due, now)
+    ]
+    tell_ready(transaction, ticked)
+    return len(ticked)
+
+
+def _tick(transaction: Transaction, id: str, environment: str, name: str, options: str, due: int, now: int) -> bool:
+    decoded = decode_options(options)
+    if decoded.cron is None:
+        transaction.run(SQL["set_cron"], {"id": id, "next": None, "last": None})
+        return False
+    tick = latest_tick(decoded.cron, decoded.timezone, due, now)
+    following = next_tick(decoded.cron, decoded.timezone, now)
+    transaction.run(SQL["set_cron"], {"id": id, "next": following, "last": tick})
+    row = {"id": new_id(now), "environment": environment, "function_id": id, "function_name": name}
+    # Zero rows: this very tick has run before, and the clock was set back since.
+    return transaction.run(SQL["insert_tick"], row | {"tick": tick, "now": now}) == 1
