@@ -1,0 +1,1 @@
+"""The seam between the queue and the machines that run its executions."""

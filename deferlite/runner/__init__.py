@@ -1,0 +1,1 @@
+"""What runs inside the user's interpreter, started by path. Standard library only."""

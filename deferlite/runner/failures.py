@@ -1,0 +1,50 @@
+"""Error objects: what an exception of the user's code looks like in a result."""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+from types import TracebackType
+
+LONGEST = 64 * 1024
+"""Characters kept of a message and of a stack."""
+
+_RUNNER = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_ASYNCIO = os.path.join(os.path.dirname(os.__file__), "asyncio") + os.sep
+
+
+def error_object(name: str, message: str, stack: str = "") -> bytes:
+    value = {"name": name, "message": _cut(message), "stack": _cut(stack)}
+    # Text of the user's may hold lone surrogates, which UTF-8 does not: escaped, they are JSON.
+    return json.dumps(value).encode()
+
+
+def describe(error: BaseException) -> bytes:
+    """The error object of ``error``, its stack without the runner's frames, its causes kept."""
+    try:
+        message = str(error)
+    except Exception as second:
+        message = f"<str() of this error raised {type(second).__name__}>"
+    return error_object(type(error).__name__, message, _stack(error))
+
+
+def _stack(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(type(error), error, users(error.__traceback__)))
+    except Exception:
+        return ""
+
+
+def users(trace: TracebackType | None) -> TracebackType | None:
+    """``trace`` from the first frame that is neither the runner's nor the event loop's above the user's code."""
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith((_RUNNER, _ASYNCIO, "<frozen importlib")):
+            return trace
+        trace = trace.tb_next
+    return None
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -1,0 +1,111 @@
+"""One process started by the server: its output and its end as callbacks on the event loop.
+
+The standard library's Popen starts it, since it closes every other descriptor; event loops differ in that. It runs
+in the loop's own thread: the kernel's parent-death signal, which boxes rely on, follows the thread that started them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from deferlite.model.errors import SandboxError
+from deferlite.sandbox.trees import kill_tree
+
+CHUNK = 64 * 1024
+
+
+class Child:
+    """``heard`` gets ``stdout`` or ``stderr`` and bytes; with ``merged`` all is stdout.
+
+    When the process ends, what is left of its tree is killed first; ``ended`` is then called with the exit status, negative
+    for a signal.
+
+    Raises:
+        SandboxError: the program cannot be started.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        heard: Callable[[str, bytes], None],
+        ended: Callable[[int], None],
+        merged: bool = False,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._heard = heard
+        self._ended = ended
+        self._pipes: dict[str, IO[bytes]] = {}
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+        """Done when the output has come to its end."""
+        try:
+            self._process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+                cwd=cwd,
+                env=dict(env),
+                pass_fds=pass_fds,
+                start_new_session=True,
+                bufsize=0,
+            )
+        except OSError as error:
+            raise SandboxError(f"cannot start {argv[0]}: {error.strerror or error}") from error
+        self._pidfd = os.pidfd_open(self._process.pid)
+        self._loop.add_reader(self._pidfd, self._exited)
+        for name, pipe in (("stdout", self._process.stdout), ("stderr", self._process.stderr)):
+            if pipe is not None:
+                os.set_blocking(pipe.fileno(), False)
+                self._pipes[name] = pipe
+                self._loop.add_reader(pipe.fileno(), self._read, name)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.returncode is None
+
+    def kill(self) -> None:
+        """SIGKILL to the whole tree."""
+        if self.running:
+            kill_tree(self.pid)
+
+    def close(self) -> None:
+        """Let go of what is still open of the output."""
+        for name in tuple(self._pipes):
+            self._close(name)
+
+    def _read(self, name: str) -> None:
+        data: bytes | None = b""
+        with contextlib.suppress(OSError):
+            data = self._pipes[name].read(CHUNK)
+        if data:
+            self._heard(name, data)
+        elif data is not None:
+            self._close(name)
+
+    def _close(self, name: str) -> None:
+        pipe = self._pipes.pop(name)
+        self._loop.remove_reader(pipe.fileno())
+        pipe.close()
+        if not self._pipes and not self.closed.done():
+            self.closed.set_result(None)
+
+    def _exited(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        # Before it is reaped: until then its number belongs to nobody else.
+        kill_tree(self.pid)
+        self._ended(self._process.wait())

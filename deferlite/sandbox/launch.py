@@ -1,0 +1,31 @@
+"""How the runner of a build is started, as data: written by the builder, read by executors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+
+class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
+    runtime: Literal["python", "node"] = "python"
+    interpreter: Path
+    """The interpreter inside the build, not resolved: a virtual environment's ``bin/python``."""
+    project: Path
+    """The project's folder: where modules are found first, and the working folder."""
+    modules: tuple[str, ...]
+    """Imported ahead, in this order."""
+    import_paths: tuple[Path, ...] = ()
+    """Further folders for imports after the project, such as its ``src``."""
+    read_only: tuple[Path, ...] = ()
+    """What the box shows besides the project and the interpreter's installation: the build's folder."""
+    environment: dict[str, str] = {}
+    """Variables while modules are imported: the environment's own, none of a single execution."""
+    network: bool = True
+    memory: int = 512 * 1024 * 1024
+    """Bytes an execution's processes may use together."""
+    mounts: tuple[str, ...] = ()
+    """Folders of the machine, ``/srv/media`` or ``/srv/uploads:rw``."""
+    workdir: Literal["project", "scratch"] = "project"
+    django_settings: str | None = None
