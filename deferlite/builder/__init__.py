@@ -1,0 +1,1 @@
+"""From a commit to a published build: checkout, plan, install, discover, publish. The plan is data."""

@@ -1,0 +1,95 @@
+"""Where the builder keeps things under the home folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+
+MANIFEST = "manifest.json"
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """Paths below ``home``. A build's folder is never moved, so paths that tools write into it stay true."""
+
+    home: Path
+
+    @property
+    def builds(self) -> Path:
+        return self.home / "builds"
+
+    @property
+    def cache(self) -> Path:
+        return self.home / "cache"
+
+    def build(self, environment: str, build_id: str) -> BuildFolder:
+        return BuildFolder(self.builds / environment / build_id)
+
+    def dependencies(self, key: str) -> Path:
+        """A content-addressed environment, shared by every build whose dependencies are the same."""
+        return self.cache / "dependencies" / key
+
+    def uv_cache(self, environment: str) -> Path:
+        """One each: packages of a private index are read by their own environment only."""
+        return self.cache / "uv" / environment
+
+    @property
+    def git(self) -> Path:
+        return self.cache / "git"
+
+    @property
+    def sdk(self) -> Path:
+        return self.cache / "sdk"
+
+    @property
+    def interpreters(self) -> Path:
+        """Python versions that uv fetched for builds."""
+        return self.cache / "python"
+
+
+class BuildFolder(msgspec.Struct, frozen=True):
+    """``DIR/builds/ENV/BUILD``: published once its manifest is there, a leftover before."""
+
+    path: Path
+
+    @property
+    def source(self) -> Path:
+        """The commit's whole tree."""
+        return self.path / "source"
+
+    @property
+    def private_venv(self) -> Path:
+        """Dependencies that cannot be shared, because they come from the project's own files."""
+        return self.path / "venv"
+
+    @property
+    def scratch(self) -> Path:
+        """HOME and TMPDIR of the build's commands; gone once it is published."""
+        return self.path / "scratch"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / MANIFEST
+
+
+def remove_leftovers(layout: Layout) -> list[Path]:
+    """Remove what a killed server left half-made; return what it was. Blocks; call it before the first build starts."""
+    unfinished = [path for path in _folders(layout.builds, 2) if not (path / MANIFEST).exists()]
+    unfinished += [path for path in _folders(layout.cache / "dependencies", 1) if not is_complete(path)]
+    for path in unfinished:
+        shutil.rmtree(path, ignore_errors=True)
+    return unfinished
+
+
+def _folders(parent: Path, depth: int) -> list[Path]:
+    pattern = "/".join("*" * depth)
+    return [path for path in parent.glob(pattern) if path.is_dir() and not path.is_symlink()]
+
+
+def complete_marker(dependencies: Path) -> Path:
+    return dependencies / "complete.json"
+
+
+def is_complete(dependencies: Path) -> bool:
+    return complete_marker(dependencies).exists()

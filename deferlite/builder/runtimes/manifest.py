@@ -1,0 +1,112 @@
+"""What discover.py answers, checked and turned into a manifest."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from deferlite.builder.runtimes import Launch
+from deferlite.model.errors import BuildError
+from deferlite.model.function import FunctionOptions, FunctionSpec, Manifest, Parameter
+from deferlite.model.schedule import validate_cron
+from deferlite.sdk.retry import parse_retry
+
+LARGEST_ANSWER = 64 * 1024 * 1024
+"""Bytes."""
+
+
+class FoundFunction(msgspec.Struct, kw_only=True):
+    name: str
+    module: str
+    attribute: str
+    is_async: bool
+    parameters: tuple[Parameter, ...] = ()
+    metadata: dict[str, Any] = {}
+    doc: str = ""
+    file: str = ""
+    line: int = 0
+
+
+class Found(msgspec.Struct, kw_only=True):
+    """The protocol of runner/discover.py: either ``error`` or the rest."""
+
+    error: str | None = None
+    interpreter: str = ""
+    import_paths: tuple[str, ...] = ()
+    django_settings: str | None = None
+    modules: tuple[str, ...] = ()
+    functions: tuple[FoundFunction, ...] = ()
+
+
+def read_answer(path: Path) -> bytes:
+    """The answer that code of the project had a hand in: no link is followed, and it has a size. Blocks.
+
+    Raises:
+        BuildError: there is none.
+    """
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            return file.read(LARGEST_ANSWER)
+    except OSError as error:
+        raise BuildError(
+            f"looking for the background functions gave no answer ({error.strerror}): "
+            "does a module end the process while it is imported?"
+        ) from None
+
+
+def decode_found(answer: bytes) -> Found:
+    """Raises:
+    BuildError: the project is wrong, or the answer is not of the protocol.
+    """
+    try:
+        found = msgspec.json.decode(answer, type=Found)
+    except msgspec.DecodeError as error:
+        raise BuildError(f"the functions that were found cannot be read: {error}") from None
+    if found.error is not None:
+        raise BuildError(found.error)
+    return found
+
+
+def make_manifest(runtime: str, found: Found, launch: Launch) -> Manifest:
+    """Raises:
+    BuildError: an option of a function is wrong; the message names its place.
+    """
+    return Manifest(
+        runtime=runtime,
+        interpreter=found.interpreter,
+        modules=found.modules,
+        functions=tuple(_spec(function) for function in found.functions),
+        launch=msgspec.to_builtins(launch),
+    )
+
+
+def _spec(found: FoundFunction) -> FunctionSpec:
+    try:
+        options = _options(found.metadata)
+    except (TypeError, ValueError) as error:
+        raise BuildError(f"function {found.name} ({found.file}, line {found.line}): {error}") from None
+    return FunctionSpec(
+        name=found.name,
+        module=found.module,
+        attribute=found.attribute,
+        is_async=found.is_async,
+        parameters=found.parameters,
+        options=options,
+        doc=found.doc[:500],
+        file=found.file,
+        line=found.line,
+    )
+
+
+def _options(metadata: dict[str, Any]) -> FunctionOptions:
+    fields = {name: metadata[name] for name in FunctionOptions.__struct_fields__ if metadata.get(name) is not None}
+    fields["retry"] = parse_retry(metadata.get("retry_policy"))
+    options = FunctionOptions(**fields)
+    # Again with the types checked: the SDK inside the project may be another one.
+    msgspec.convert(msgspec.to_builtins(options), FunctionOptions)
+    if options.cron is not None:
+        validate_cron(options.cron, options.timezone)
+    return options

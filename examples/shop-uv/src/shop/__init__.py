@@ -1,0 +1,1 @@
+"""A shop. Its background functions are in orders.py, mail.py and reports.py."""
