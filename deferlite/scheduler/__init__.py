@@ -1,0 +1,1 @@
+"""What runs when: the one claim, the timers, recovery."""

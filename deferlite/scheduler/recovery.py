@@ -1,0 +1,19 @@
+"""What the last life of the server left unfinished. Recovery runs nothing: it puts work back into the queue."""
+
+from __future__ import annotations
+
+import logging
+
+from deferlite.store import Store
+
+log = logging.getLogger(__name__)
+
+
+async def recover(store: Store, boot_id: str) -> None:
+    """Put executions that were cut off back into the queue and end builds that were; before the first claim."""
+    cut_off = await store.executions.recover(boot_id)
+    if cut_off:
+        log.warning("%d executions were cut off by the end of the last server; they run again", len(cut_off))
+    builds = await store.builds.fail_unfinished("cut off by the end of the server; the commit is built again")
+    if builds:
+        log.warning("%d builds were cut off by the end of the last server", builds)
