@@ -1,0 +1,1 @@
+"""HTTP: the public API of Defer, the admin API, and the page."""

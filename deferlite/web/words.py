@@ -1,0 +1,38 @@
+"""Durations and foreign text as people read them, on the page and in the terminal. Pure."""
+
+from __future__ import annotations
+
+import re
+
+_UNITS = ((90.0, 1.0, "s"), (5400.0, 60.0, "m"), (129600.0, 3600.0, "h"), (float("inf"), 86400.0, "d"))
+"""Below so many seconds: the unit in seconds, its letter."""
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+
+
+def rough(seconds: float) -> str:
+    """A duration in one unit, rounded: ``42s``, ``3m``, ``5h``, ``2d``."""
+    _, unit, letter = next(step for step in _UNITS if seconds < step[0])
+    return f"{int(max(0.0, seconds) / unit + 0.5)}{letter}"
+
+
+def age(seconds: float) -> str:
+    """How long ago something was, ``seconds`` back from now: ``3m ago``, ``now``, ``in 2h``."""
+    if abs(seconds) < 1:
+        return "now"
+    return f"in {rough(-seconds)}" if seconds < 0 else f"{rough(seconds)} ago"
+
+
+def exact(seconds: float) -> str:
+    """A duration as precise as its size makes sense of: ``38 ms``, ``1.2 s``, ``3m 05s``, ``2h 10m``."""
+    if seconds < 0.9995:
+        return f"{max(0.0, seconds) * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02}m" if hours else f"{minutes}m {rest:02}s"
+
+
+def plain(text: str) -> str:
+    """``text`` without terminal escapes and control characters (tabs stay): it is foreign."""
+    return "".join(char for char in _ESCAPES.sub("", text) if char.isprintable() or char == "\t")

@@ -1,0 +1,173 @@
+"""The page in a real browser: live without reloading, whole without JavaScript, readable on a phone."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+from playwright.async_api import Browser, Page, async_playwright, expect
+from starlette.applications import Starlette
+
+from deferlite.model.build import BuildState, Trigger
+from deferlite.model.execution import Ending, LogLine, NewExecution, Outcome
+from deferlite.store import Store
+from deferlite.web.listen import bind_tcp, serve_app
+from deferlite.web.services import Services
+
+pytestmark = [pytest.mark.anyio, pytest.mark.needs("chromium")]
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PHONE = {"width": 360, "height": 740}
+
+
+@asynccontextmanager
+async def served(app: Starlette) -> AsyncIterator[str]:
+    """The app on a port of its own; the page's address."""
+    sock = bind_tcp("127.0.0.1", 0)
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(serve_app, app, sock)
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+        tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        launched = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        try:
+            yield launched
+        finally:
+            await launched.close()
+
+
+@asynccontextmanager
+async def opened(app: Starlette, services: Services, **options: Any) -> AsyncIterator[tuple[Page, str]]:
+    """A signed-in page and the server's address; a fault of the script or the policy fails the test."""
+    faults: list[str] = []
+    async with served(app) as address, browser() as launched:
+        context = await launched.new_context(**options)
+        page = await context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        await page.goto(f"{address}/?key={services.admin_key}")
+        yield page, address
+        await context.close()
+    assert faults == []
+
+
+async def enqueue(store: Store, **more: Any) -> str:
+    item = NewExecution(function_name="hello", **more)
+    return (await store.executions.enqueue("production", [item]))[0].id
+
+
+async def test_the_key_is_gone_from_the_address(app: Starlette, services: Services) -> None:
+    async with opened(app, services) as (page, address):
+        assert page.url == f"{address}/"
+        await expect(page.get_by_role("link", name="production").first).to_be_visible()
+
+
+async def test_the_overview_follows_the_store(app: Starlette, services: Services, store: Store, stand_in: Any) -> None:
+    async with opened(app, services) as (page, _):
+        await page.evaluate("window.stillTheSamePage = true")
+        await expect(page.locator("#link")).to_have_text("live")
+        id = await enqueue(store)
+        row = page.locator(f"#execution-{id}")
+        await expect(row).to_contain_text("created")
+        await expect(page.locator("#environment-production td[data-label=Queued]")).to_have_text("1")
+        (claimed,) = await stand_in.start("hello")
+        await expect(row).to_contain_text("started")
+        await stand_in.end(claimed, _outcome())
+        await expect(row).to_contain_text("succeed")
+        assert await page.evaluate("window.stillTheSamePage")
+
+
+async def test_an_execution_and_its_log_grow(app: Starlette, services: Services, store: Store, stand_in: Any) -> None:
+    id = await enqueue(store)
+    (claimed,) = await stand_in.start("hello")
+    await store.logs.append(id, 1, [LogLine(0, "stdout", "first")])
+    async with opened(app, services) as (page, address):
+        await page.goto(f"{address}/executions/{id}")
+        await expect(page.locator("#link")).to_have_text("live")
+        await page.get_by_role("button", name="Run again").focus()
+        for n in range(3):
+            await store.logs.append(id, 1, [LogLine(0, "stderr", f"more {n}")])
+        await expect(page.locator("#log li")).to_have_text(
+            [re.compile(t) for t in ("first", "more 0", "more 1", "more 2")]
+        )
+        await stand_in.end(claimed, _outcome())
+        await expect(page.locator("h1")).to_contain_text("succeed")
+        await expect(page.locator("pre", has_text="imported")).to_be_visible()
+        await expect(page.get_by_role("button", name="Run again")).to_be_focused()
+        await expect(page.locator("#log li")).to_have_count(4)
+
+
+async def test_a_build_moves_on(app: Starlette, services: Services, store: Store) -> None:
+    build = await store.builds.request("production", commit="d" * 40, branch=None, message="", trigger=Trigger.COMMIT)
+    async with opened(app, services) as (page, address):
+        await page.goto(f"{address}/builds/{build.id}")
+        await expect(page.locator("#link")).to_have_text("live")
+        await store.builds.advance(build.id, BuildState.STARTED)
+        await store.builds.advance(build.id, BuildState.CLONING)
+        await store.logs.append_build(build.id, [LogLine(0, "stdout", "cloning the shop")])
+        await expect(page.locator("h1")).to_contain_text("cloning")
+        await expect(page.locator("#log li")).to_contain_text("cloning the shop")
+        await store.builds.fail(build.id, "no requirements.txt")
+        await expect(page.locator(".note.bad")).to_contain_text("no requirements.txt")
+
+
+async def test_forms_work_in_the_browser(app: Starlette, services: Services, store: Store) -> None:
+    id = await enqueue(store, scheduled_at=services.clock.now() + 3_600_000_000)
+    async with opened(app, services) as (page, address):
+        await page.goto(f"{address}/executions/{id}")
+        await page.get_by_role("button", name="Cancel").click()
+        await expect(page.locator("h1")).to_contain_text("cancelled")
+        await page.get_by_role("button", name="Run again").click()
+        await expect(page.get_by_role("link", name="a re-run of this one")).to_be_visible()
+
+
+async def test_everything_is_there_without_javascript(
+    app: Starlette, services: Services, store: Store, stand_in: Any
+) -> None:
+    id = await enqueue(store)
+    await store.logs.append(id, 1, [LogLine(0, "stdout", "a line")])
+    await stand_in.succeed("hello", {"imported": 12})
+    async with opened(app, services, java_script_enabled=False) as (page, address):
+        await expect(page.locator(f"#execution-{id}")).to_contain_text("succeed")
+        await page.goto(f"{address}/executions/{id}")
+        await expect(page.locator("#log")).to_contain_text("a line")
+        await expect(page.locator("main")).to_contain_text("imported")
+        await page.get_by_role("button", name="Run again").click()
+        await expect(page.locator("h1")).to_contain_text("created")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_a_phone_needs_no_sideways_scrolling(
+    app: Starlette, services: Services, store: Store, stand_in: Any, scheme: str
+) -> None:
+    words = "x" * 300
+    id = await enqueue(store, arguments=f'["{words}"]', metadata={"user": "y" * 200})
+    await store.logs.append(id, 1, [LogLine(0, "stdout", words)])
+    await stand_in.fail("hello", words)
+    await store.environments.reject("staging", f"staging.toml, line 2: {words}", "staging.toml")
+    async with opened(app, services, viewport=PHONE, color_scheme=scheme) as (page, address):
+        for path in ("/", "/environments/production", "/environments/staging", f"/executions/{id}", "/executions"):
+            await page.goto(address + path)
+            width = await page.evaluate("document.documentElement.scrollWidth")
+            assert width <= PHONE["width"], path
+
+
+def _outcome() -> Any:
+    return Outcome(ending=Ending.RETURNED, result='{"imported": 12}')
