@@ -1,0 +1,26 @@
+"""How commands fail: a sentence on stderr and one of the contract's exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+
+class Failure(click.ClickException):
+    """It failed: exit 1."""
+
+    exit_code = 1
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.secho(f"deferlite: {self.message}", fg="red", err=True)
+
+
+class NoServer(Failure):
+    """No server answers at that home: exit 3."""
+
+    exit_code = 3
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(f"no deferlite server at {home}: start one with `deferlite serve --home {home}`")

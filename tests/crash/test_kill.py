@@ -1,0 +1,87 @@
+"""``kill -9`` of the server in the middle of its work: nothing is lost, what was cut off runs again and says so."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from tests.support import Repository, Server
+
+JOBS = """
+import pathlib
+import time
+
+from deferlite import defer
+
+@defer
+def long(number, folder):
+    mark = pathlib.Path(folder) / f"{number}.{time.time_ns()}"
+    mark.touch()
+    while not (pathlib.Path(folder) / "go").exists():
+        time.sleep(0.02)
+    return number
+
+@defer
+def short(number, folder):
+    return number
+"""
+QUEUED = 200
+RUNNING = 4
+
+
+def test_all_queued_and_running_executions_survive_a_kill(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "shop", {"jobs.py": JOBS})
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    server = Server(tmp_path / "home")
+    server.add(
+        "shop", f'repository = "{repository.path}"\n[run]\nconcurrency = {RUNNING}\nmounts = ["{marks}:rw"]\n'
+    )
+    with server:
+        assert server.until_built("shop")["state"] == "succeed"
+        client = server.client("shop")
+        cut_off = [client.enqueue("long", number, str(marks)) for number in range(RUNNING)]
+        _until_running(server, cut_off)
+        queued = client.enqueue_many("short", [(number, str(marks)) for number in range(QUEUED)])
+        server.kill()
+        _until_no_survivors(marks)
+        (marks / "go").touch()
+        server.start()
+        for number, execution_id in enumerate(cut_off):
+            assert client.wait(execution_id) == ("succeed", number)
+            attempts = client.http.post(f"/executions/{execution_id}/attempts", json={}).json()["data"]
+            assert [attempt["state"] for attempt in attempts] == ["succeed", "failed"]
+            with server.admin() as admin:
+                record = admin.get(f"/executions/{execution_id}/attempts").json()["data"][1]
+            assert record["interrupted"] and record["error_code"] == "ER0000"
+        ends = Counter(client.wait(execution_id)[0] for execution_id in queued)
+        assert ends == {"succeed": QUEUED}
+
+
+def _until_running(server: Server, ids: list[str]) -> None:
+    with server.admin() as admin, admin.stream("GET", "/events") as events:
+        changes = events.iter_lines()
+        while {admin.get(f"/executions/{i}").json()["data"]["state"] for i in ids} != {"started"}:
+            next(line for line in changes if line.startswith("event: "))
+
+
+def _until_no_survivors(marks: Path) -> None:
+    """No process of the killed server is left: the kernel ends them with it, so this returns at once or fails."""
+    import time
+
+    deadline = time.monotonic() + 10
+    while survivors := _processes_naming(str(marks.parent)):
+        assert time.monotonic() < deadline, survivors
+
+
+def _processes_naming(text: str) -> list[str]:
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if text in command and "pytest" not in command:
+                found.append(f"{folder.name} {command}")
+    return found
