@@ -199,3 +199,24 @@ class Client:
 
     def call(self, function: str, *arguments: Any, **more: Any) -> tuple[str, Any]:
         return self.wait(self.enqueue(function, *arguments, **more))
+
+
+def read_tree(folder: Path) -> dict[str, str]:
+    """The files of an example as text, by their relative names."""
+    skipped = ("__pycache__", ".venv")
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not set(skipped) & set(path.parts))
+    return {str(path.relative_to(folder)): path.read_text() for path in files}
+
+
+def processes_naming(text: str) -> list[str]:
+    """Command lines of the machine's processes that contain ``text`` (arguments parted by NUL), pytest's own left out."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                command = (folder / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if text in command and "pytest" not in command:
+                found.append(f"{folder.name} {command}")
+    return found

@@ -1,14 +1,19 @@
-"""Cron expressions with time zones, on cronsim (Debian cron's rules for daylight saving)."""
+"""Cron expressions with time zones, on cronsim.
+
+Daylight saving neither skips nor doubles a tick. An expression that names hours names wall times: each of them comes
+when the wall clock first shows it or, having jumped ahead, something later. An expression for every hour follows real
+time: an hour that is repeated has its ticks too, and an hour that is left out has none.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
-from deferlite.model.clock import SECOND, from_datetime, to_datetime
+from deferlite.model.clock import from_datetime, to_datetime
 
 NAMES = {
     "@yearly": "0 0 1 1 *",
@@ -20,6 +25,7 @@ NAMES = {
     "@hourly": "0 * * * *",
 }
 _CURE = 'write five fields "minute hour day month weekday", such as "0 8 * * MON-FRI", or one of @hourly, @daily …'
+UTC = timezone.utc
 _BACKWARDS = tuple(timedelta(hours=hours) for hours in (1, 25, 32 * 24, 367 * 24))
 
 
@@ -35,20 +41,24 @@ def validate_cron(expression: str, timezone: str = "UTC") -> None:
 def next_tick(expression: str, timezone: str, after: int) -> int:
     """The first moment later than ``after`` that ``expression`` names; both are microseconds since 1970.
 
-    A wall time that daylight saving skips runs right after the gap, one that it repeats runs once; expressions
-    with ``*`` minutes or hours follow real time through both.
-
     Raises:
         ValueError: not a cron expression, not a time zone, or a date that never comes.
     """
-    fields, zone = _fields(expression), _zone(timezone)
-    moment = _after(expression, fields, zone, to_datetime(after))
-    # A repeated or skipped wall time may map back to a moment that has been: the next one is later.
-    guess = after
-    while moment <= after:
-        guess += 60 * SECOND
-        moment = _after(expression, fields, zone, to_datetime(guess))
-    return moment
+    zone = _zone(timezone)
+    start = to_datetime(after).astimezone(zone)
+    try:
+        fields, every_hour = _fields(expression)
+        if every_hour or zone is UTC:
+            return from_datetime(next(CronSim(fields, start)))
+        for wall in CronSim(fields, start.replace(tzinfo=None)):
+            # While a repeated hour is passed for the second time, its wall times have been.
+            if (moment := _first_shown(wall, zone)) > after:
+                return moment
+    except CronSimError as error:
+        raise ValueError(f'cron "{expression}": {str(error).lower()}; {_CURE}') from None
+    except StopIteration:
+        pass
+    raise ValueError(f'cron "{expression}" names a date that never comes; {_CURE}')
 
 
 def latest_tick(expression: str, timezone: str, first: int, now: int) -> int:
@@ -72,29 +82,40 @@ def _last(expression: str, timezone: str, tick: int, now: int) -> int:
     return tick
 
 
-def _after(expression: str, fields: str, zone: ZoneInfo | timezone, moment: datetime) -> int:
-    try:
-        return from_datetime(next(CronSim(fields, moment.astimezone(zone))))
-    except CronSimError as error:
-        raise ValueError(f'cron "{expression}": {str(error).lower()}; {_CURE}') from None
-    except StopIteration:
-        raise ValueError(f'cron "{expression}" names a date that never comes; {_CURE}') from None
+def _first_shown(wall: datetime, zone: tzinfo) -> int:
+    """The first moment at which the clocks of ``zone`` show ``wall``, or leap over it."""
+    late = wall.replace(tzinfo=zone).astimezone(UTC)
+    if late.astimezone(zone).replace(tzinfo=None) == wall:
+        return from_datetime(late)
+    # There is no such wall time: PEP 495 reads it once with the offset before the gap and once with the one after.
+    early = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
+    while late - early > timedelta(seconds=1):
+        middle = (early + (late - early) / 2).replace(microsecond=0)
+        if middle.astimezone(zone).replace(tzinfo=None) < wall:
+            early = middle
+        else:
+            late = middle
+    return from_datetime(late)
 
 
 @lru_cache(maxsize=1024)
-def _fields(expression: str) -> str:
+def _fields(expression: str) -> tuple[str, bool]:
+    """The five fields of ``expression``, and whether they name every hour."""
     text = expression.strip()
-    fields = NAMES.get(text.lower(), text)
-    if len(fields.split()) != 5:
-        raise ValueError(f'cron "{expression}" has {len(fields.split())} fields and not five; {_CURE}')
-    return fields
+    parts = NAMES.get(text.lower(), text).split()
+    if len(parts) != 5:
+        raise ValueError(f'cron "{expression}" has {len(parts)} fields and not five; {_CURE}')
+    every_hour = len(CronSim(" ".join(parts), datetime(2000, 1, 1)).hours) == 24
+    if every_hour:
+        # Spelt like this, cronsim follows real time.
+        parts[1] = "*"
+    return " ".join(parts), every_hour
 
 
 @lru_cache(maxsize=1024)
-def _zone(name: str) -> ZoneInfo | timezone:
-    # cronsim leaves out its daylight saving rules, and is faster, for this very object.
+def _zone(name: str) -> tzinfo:
     if name == "UTC":
-        return timezone.utc
+        return UTC
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):

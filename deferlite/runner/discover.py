@@ -137,29 +137,20 @@ def _brings_defer(node: ast.AST, names: set[str], project: Project) -> bool:
 
 def find_modules(project: Project, wanted: list[str]) -> tuple[list[str], int]:
     """Names of the modules to import, and how many files were looked at."""
-    if not wanted:
-        return _search(project, project.folder)
     modules: list[str] = []
     looked_at = 0
-    for name in wanted:
+    for name in wanted or ["."]:
         path = project.find(name)
         if path is None and "/" in name:
             raise ProjectError(f"[build] functions names {name}, which is not in the project")
-        if path is not None and path.is_dir():
-            found, count = _search(project, path)
-            modules += found
-            looked_at += count
-            if "/" not in name and (path / "__init__.py").exists():
-                modules.append(name)
-        else:
-            modules.append(project.module_name(path) if path is not None else name)
-            looked_at += 1
+        sources = list(project.sources(path)) if path is not None and path.is_dir() else []
+        modules += [project.module_name(source) for source in sources if uses_sdk(source, project)]
+        looked_at += len(sources) if path is not None and path.is_dir() else 1
+        if path is None or (name.replace(".", "").isidentifier() and (path / "__init__.py").exists()):
+            modules.append(name)
+        elif path.is_file():
+            modules.append(project.module_name(path))
     return list(dict.fromkeys(modules)), looked_at
-
-
-def _search(project: Project, folder: Path) -> tuple[list[str], int]:
-    sources = list(project.sources(folder))
-    return [project.module_name(path) for path in sources if uses_sdk(path, project)], len(sources)
 
 
 def find_django(project: Project) -> str | None:

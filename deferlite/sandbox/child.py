@@ -23,8 +23,8 @@ CHUNK = 64 * 1024
 class Child:
     """``heard`` gets ``stdout`` or ``stderr`` and bytes; with ``merged`` all is stdout.
 
-    When the process ends, what is left of its tree is killed first; ``ended`` is then called with the exit status, negative
-    for a signal.
+    When the process ends, what is left of its tree is killed first; ``ended`` is then called with the exit
+    status, negative for a signal.
 
     Raises:
         SandboxError: the program cannot be started.

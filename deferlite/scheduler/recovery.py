@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from deferlite.model.build import CUT_OFF
 from deferlite.store import Store
 
 log = logging.getLogger(__name__)
@@ -14,6 +15,6 @@ async def recover(store: Store, boot_id: str) -> None:
     cut_off = await store.executions.recover(boot_id)
     if cut_off:
         log.warning("%d executions were cut off by the end of the last server; they run again", len(cut_off))
-    builds = await store.builds.fail_unfinished("cut off by the end of the server; the commit is built again")
+    builds = await store.builds.fail_unfinished(CUT_OFF)
     if builds:
         log.warning("%d builds were cut off by the end of the last server", builds)

@@ -37,7 +37,7 @@ class RetryPolicy:
         growth = (retry - 1) * math.log(self.multiplier) if self.multiplier > 0 else 0.0
         # Growth is compared as logarithms: 1.5 ** 2000 does not fit a float.
         limit = (
-            math.log(self.max_interval / self.initial_interval)
+            math.log(self.max_interval) - math.log(self.initial_interval)
             if self.initial_interval > 0 < self.max_interval
             else 0.0
         )

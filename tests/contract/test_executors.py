@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import anyio
 import pytest
 
 from deferlite.executors.outcomes import seconds
 from deferlite.model.execution import Ending
-from tests.contract.benches import Bench, MakeBench, Plans
+from deferlite.sandbox.levels import Level, SandboxStatus
+from tests.contract.benches import REPOSITORY, Bench, MakeBench, Plans
 
 pytestmark = pytest.mark.anyio
 

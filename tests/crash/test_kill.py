@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from pathlib import Path
 
-from tests.support import Repository, Server
+from tests.support import Repository, Server, processes_naming
 
 JOBS = """
 import pathlib
@@ -67,21 +68,6 @@ def _until_running(server: Server, ids: list[str]) -> None:
 
 def _until_no_survivors(marks: Path) -> None:
     """No process of the killed server is left: the kernel ends them with it, so this returns at once or fails."""
-    import time
-
     deadline = time.monotonic() + 10
-    while survivors := _processes_naming(str(marks.parent)):
+    while survivors := processes_naming(str(marks.parent)):
         assert time.monotonic() < deadline, survivors
-
-
-def _processes_naming(text: str) -> list[str]:
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            try:
-                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if text in command and "pytest" not in command:
-                found.append(f"{folder.name} {command}")
-    return found
