@@ -50,9 +50,7 @@ class Bus:
             listeners.remove(listener)  # type: ignore[arg-type]
 
     @contextmanager
-    def subscribe(
-        self, *kinds: type[Event], buffer: float = math.inf
-    ) -> Iterator[MemoryObjectReceiveStream[Event]]:
+    def subscribe(self, *kinds: type[Event], buffer: float = math.inf) -> Iterator[MemoryObjectReceiveStream[Event]]:
         """A stream of the events of ``kinds``; with a finite ``buffer`` a slow reader misses the ones that do not fit."""
         streams = anyio.create_memory_object_stream[Event](buffer)
         send: MemoryObjectSendStream[Event] = streams[0]

@@ -26,7 +26,7 @@ from deferlite.bus import Bus
 from deferlite.executors.local import LocalExecutor
 from deferlite.model.clock import Clock, SystemClock
 from deferlite.model.ids import ExecutionTokens
-from deferlite.sandbox.levels import SandboxStatus, probe
+from deferlite.sandbox.levels import probe
 from deferlite.scheduler.dispatcher import Dispatcher
 from deferlite.scheduler.orders import OrderBook
 from deferlite.scheduler.recovery import recover

@@ -164,8 +164,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return cls(**values)
 
 
-def _resolve(row: Setting, flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str, Any], at: str) -> Any:
-    for place, source, key in ((row.flag, flags, row.name), (row.variable, environ, row.variable), (at, file, row.name)):
+def _resolve(
+    row: Setting, flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str, Any], at: str
+) -> Any:
+    for place, source, key in (
+        (row.flag, flags, row.name),
+        (row.variable, environ, row.variable),
+        (at, file, row.name),
+    ):
         value = source.get(key)
         if value is not None:
             return _parse(row, value, f"{place}: {key}" if place == at else place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ class Server:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self._reached = False
         self._client = httpx.Client(
             transport=httpx.HTTPTransport(uds=str(home / SOCKET)),
             base_url="http://localhost/admin/api",
@@ -58,6 +60,7 @@ class Server:
             NoServer: nobody listens on the socket.
             Failure: the server refused; the message is its own.
         """
+        self._reach()
         try:
             answer = self._client.request(method, path, params=_params(query), json=body)
         except httpx.TransportError as error:
@@ -67,6 +70,7 @@ class Server:
 
     def lines(self, path: str, query: Query | None = None) -> Iterator[dict[str, Any]]:
         """The objects of a stream of JSON lines, each as it comes, for as long as the server sends."""
+        self._reach()
         timeout = httpx.Timeout(_PATIENCE, connect=_CONNECT, read=None)
         try:
             with self._client.stream("GET", path, params=_params(query), timeout=timeout) as answer:
@@ -79,10 +83,22 @@ class Server:
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
 
+    def _reach(self) -> None:
+        # Before the first call: httpx tells neither why a socket is not to be had, nor closes what it tried with.
+        if self._reached:
+            return
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
+                knock.settimeout(_CONNECT)
+                knock.connect(str(self.home / SOCKET))
+        except PermissionError:
+            raise Failure(f"the server at {self.home} belongs to another user: run this as that user") from None
+        except OSError:
+            raise NoServer(self.home) from None
+        self._reached = True
+
     def _unreachable(self, error: httpx.TransportError) -> Failure:
-        if "Permission denied" in str(error):
-            return Failure(f"the server at {self.home} belongs to another user: run this as that user")
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        if isinstance(error, httpx.ConnectError):
             return NoServer(self.home)
         if isinstance(error, httpx.TimeoutException):
             return Failure(f"the server at {self.home} did not answer within {_PATIENCE:g} s")

@@ -103,7 +103,9 @@ def _say(text: str) -> None:
 
 
 @click.command()
-@click.option("--home", type=click.Path(path_type=Path, file_okay=False), help="Keep it here; default a temporary folder.")
+@click.option(
+    "--home", type=click.Path(path_type=Path, file_okay=False), help="Keep it here; default a temporary folder."
+)
 @click.option("--address", default="127.0.0.1", show_default=True)
 @click.option("--port", default=3337, show_default=True, type=click.IntRange(0, 65535))
 def command(home: Path | None, address: str, port: int) -> None:

@@ -19,13 +19,7 @@ class InvalidId(ValueError):
 
 def new_id(now: int) -> str:
     """A UUID of version 7 (RFC 9562): sorts by ``now``, microseconds since 1970, so that B-trees grow at their end."""
-    value = (
-        (now // 1000) << 80
-        | 0x7 << 76
-        | (now % 1000 * 4096 // 1000) << 64
-        | 0b10 << 62
-        | secrets.randbits(62)
-    )
+    value = (now // 1000) << 80 | 0x7 << 76 | (now % 1000 * 4096 // 1000) << 64 | 0b10 << 62 | secrets.randbits(62)
     return str(uuid.UUID(int=value))
 
 

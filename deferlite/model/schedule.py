@@ -7,8 +7,9 @@ time: an hour that is repeated has its ticks too, and an hour that is left out h
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone, tzinfo
-from functools import lru_cache
+from functools import lru_cache, partial
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
@@ -45,12 +46,13 @@ def next_tick(expression: str, timezone: str, after: int) -> int:
         ValueError: not a cron expression, not a time zone, or a date that never comes.
     """
     zone = _zone(timezone)
-    start = to_datetime(after).astimezone(zone)
     try:
         fields, every_hour = _fields(expression)
-        if every_hour or zone is UTC:
-            return from_datetime(next(CronSim(fields, start)))
-        for wall in CronSim(fields, start.replace(tzinfo=None)):
+        if zone is UTC:
+            return from_datetime(next(CronSim(fields, to_datetime(after))))
+        if every_hour:
+            return _next_shown(fields, zone, to_datetime(after))
+        for wall in CronSim(fields, to_datetime(after).astimezone(zone).replace(tzinfo=None)):
             # While a repeated hour is passed for the second time, its wall times have been.
             if (moment := _first_shown(wall, zone)) > after:
                 return moment
@@ -89,13 +91,37 @@ def _first_shown(wall: datetime, zone: tzinfo) -> int:
         return from_datetime(late)
     # There is no such wall time: PEP 495 reads it once with the offset before the gap and once with the one after.
     early = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
+    return from_datetime(_turn(early, late, lambda moment: moment.astimezone(zone).replace(tzinfo=None) >= wall))
+
+
+def _next_shown(fields: str, zone: tzinfo, after: datetime) -> int:
+    """The next moment at which the clocks of ``zone`` show what ``fields`` name, as often as they show it."""
+    offset = _offset(after, zone)
+    while True:
+        moment = next(CronSim(fields, after.replace(tzinfo=None) + offset)).replace(tzinfo=UTC) - offset
+        if _offset(moment, zone) == offset:
+            return from_datetime(moment)
+        # The clocks are put on or back before: from there on with the other offset.
+        change = _turn(after, moment, partial(_differs, zone, offset))
+        after, offset = change - timedelta(seconds=1), _offset(change, zone)
+
+
+def _turn(early: datetime, late: datetime, reached: Callable[[datetime], bool]) -> datetime:
+    """The first whole second after ``early`` that has ``reached``; ``late`` has."""
     while late - early > timedelta(seconds=1):
         middle = (early + (late - early) / 2).replace(microsecond=0)
-        if middle.astimezone(zone).replace(tzinfo=None) < wall:
-            early = middle
-        else:
-            late = middle
-    return from_datetime(late)
+        if middle <= early:
+            break
+        early, late = (early, middle) if reached(middle) else (middle, late)
+    return late
+
+
+def _differs(zone: tzinfo, offset: timedelta, moment: datetime) -> bool:
+    return _offset(moment, zone) != offset
+
+
+def _offset(moment: datetime, zone: tzinfo) -> timedelta:
+    return moment.astimezone(zone).utcoffset() or timedelta()
 
 
 @lru_cache(maxsize=1024)
@@ -105,11 +131,7 @@ def _fields(expression: str) -> tuple[str, bool]:
     parts = NAMES.get(text.lower(), text).split()
     if len(parts) != 5:
         raise ValueError(f'cron "{expression}" has {len(parts)} fields and not five; {_CURE}')
-    every_hour = len(CronSim(" ".join(parts), datetime(2000, 1, 1)).hours) == 24
-    if every_hour:
-        # Spelt like this, cronsim follows real time.
-        parts[1] = "*"
-    return " ".join(parts), every_hour
+    return " ".join(parts), len(CronSim(" ".join(parts), datetime(2000, 1, 1)).hours) == 24
 
 
 @lru_cache(maxsize=1024)

@@ -90,7 +90,9 @@ class Slots:
         left, room = self.limit - self.held, {lane.environment: lane.free() for lane in players}
         while left > 0 and players:
             for lane in tuple(players):
-                function_id = self._next_turn(lane, turns[lane.environment], dealt) if room[lane.environment] > 0 else None
+                function_id = (
+                    self._next_turn(lane, turns[lane.environment], dealt) if room[lane.environment] > 0 else None
+                )
                 if function_id is None:
                     players.remove(lane)
                 elif left > 0:

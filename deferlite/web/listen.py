@@ -71,7 +71,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve_app(app: ASGIApp, sock: socket.socket, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+async def serve_app(
+    app: ASGIApp, sock: socket.socket, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
     """Serve ``app`` on ``sock`` until cancelled; then open requests get ``GRACE`` seconds."""
     config = uvicorn.Config(
         app,

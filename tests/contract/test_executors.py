@@ -262,6 +262,70 @@ async def test_writing_into_the_project_works_only_without_walls(jobs: Bench, tm
         assert "Read-only file system" in outcome.result
 
 
+SERVER = """
+import anyio, os, sys
+from pathlib import Path
+from deferlite.executors.local import LocalExecutor
+from deferlite.model.clock import SystemClock
+from deferlite.sandbox.levels import probe
+from tests.contract.benches import Bench, Plans, Recorder
+
+async def main(level, project, mark):
+    plans, sink = Plans(), Recorder()
+    plans.mark = mark
+    plans.add("jobs", project, "jobs")
+    async with LocalExecutor(sink, await probe(level), plans, project / "scratch", SystemClock()) as executor:
+        await sink.first_line(Bench(executor, sink, plans).start("sleepy", build="jobs"))
+        print("runs", flush=True)
+        await anyio.sleep_forever()
+
+anyio.run(main, sys.argv[1], Path(sys.argv[2]), sys.argv[3])
+"""
+
+
+async def test_no_process_outlives_a_killed_server(status: SandboxStatus, plans: Plans) -> None:
+    level = "off" if status.level is Level.PROCESS else "required"
+    project = (await plans.locate("jobs")).project
+    argv = [sys.executable, "-c", SERVER, level, str(project), plans.mark]
+    async with await anyio.open_process(argv, cwd=REPOSITORY) as server:
+        assert server.stdout is not None
+        assert (await server.stdout.receive()).startswith(b"runs")
+        assert len(plans.processes()) >= 2
+        server.kill()
+    await plans.until_none()
+
+
+def interpreters() -> list[Path]:
+    """The machine's Pythons, one of each minor version: those on the path, and those installed beside the server's."""
+    beside = Path(sys.base_prefix).parent
+    found = {}
+    for minor in range(10, 20):
+        name = f"python3.{minor}"
+        candidates = [path for path in beside.glob(f"*/bin/{name}") if path.parent.parent != Path("/usr")]
+        on_path = shutil.which(name)
+        for path in [*candidates, *([Path(on_path)] if on_path else [])]:
+            if subprocess.run([path, "-c", "import ctypes"], capture_output=True).returncode == 0:
+                found[minor] = path
+    return list(found.values())
+
+
+async def test_the_runner_speaks_every_python_from_3_10(make_bench: MakeBench, plans: Plans) -> None:
+    found = await anyio.to_thread.run_sync(interpreters)
+    if not found:
+        pytest.skip("needs an interpreter on the path")
+    project = (await plans.locate("jobs")).project
+    for number, interpreter in enumerate(found):
+        plans.add(f"other{number}", project, "jobs", interpreter=interpreter)
+    async with make_bench(plans) as bench:
+        for number in range(len(found)):
+            assert await value(bench, "later", "x", build=f"other{number}", module="jobs") == "x"
+            outcome = await bench.run("later", "bad", build=f"other{number}", module="jobs")
+            assert "runners.py" not in json.loads(outcome.result)["stack"]
+            execution = bench.start("logs", build=f"other{number}", module="jobs")
+            await bench.sink.outcome(execution)
+            assert bench.sink.texts(execution, "stderr") == ["err"]
+
+
 @pytest.mark.parametrize(
     ("duration", "text"), [(0.5, "0.5 s"), (1800, "30 m"), (5400, "1 h 30 m"), (61.5, "1 m 1.5 s")]
 )

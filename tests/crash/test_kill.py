@@ -35,9 +35,7 @@ def test_all_queued_and_running_executions_survive_a_kill(tmp_path: Path) -> Non
     marks = tmp_path / "marks"
     marks.mkdir()
     server = Server(tmp_path / "home")
-    server.add(
-        "shop", f'repository = "{repository.path}"\n[run]\nconcurrency = {RUNNING}\nmounts = ["{marks}:rw"]\n'
-    )
+    server.add("shop", f'repository = "{repository.path}"\n[run]\nconcurrency = {RUNNING}\nmounts = ["{marks}:rw"]\n')
     with server:
         assert server.until_built("shop")["state"] == "succeed"
         client = server.client("shop")

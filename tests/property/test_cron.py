@@ -20,29 +20,31 @@ DAY = 24 * HOUR
 MINUTE = 60 * SECOND
 
 
-def offsets(zone: str) -> list[tuple[int, timedelta]]:
-    """The moments of 2027 (to the hour) at which the zone's offset changes, and by how much."""
-    info = ZoneInfo(zone)
-    changes, before = [], to_datetime(YEAR).astimezone(info).utcoffset()
-    for moment in range(YEAR, YEAR_END, HOUR // 2):
-        now = to_datetime(moment).astimezone(info).utcoffset()
-        if now != before:
-            assert now is not None and before is not None
-            changes.append((moment, now - before))
-            before = now
-    return changes
+def offset(moment: int, zone: ZoneInfo) -> timedelta:
+    return to_datetime(moment).astimezone(zone).utcoffset() or timedelta()
+
+
+def changes(zone: ZoneInfo) -> tuple[tuple[int, timedelta], ...]:
+    """The moments of 2027, to half an hour, at which the zone's offset changes, and by how much."""
+    found = []
+    for day in range(YEAR, YEAR_END, DAY):
+        if offset(day, zone) != offset(day + DAY, zone):
+            halves = range(day, day + DAY + 1, HOUR // 2)
+            moment = next(half for half in halves if offset(half, zone) != offset(day, zone))
+            found.append((moment, offset(moment, zone) - offset(day, zone)))
+    return tuple(found)
 
 
 def zones_by_change() -> dict[tuple[tuple[int, timedelta], ...], str]:
-    """One zone for each set of changes: the names of the tz database are mostly aliases of each other."""
+    """One zone for each set of changes: most names of the tz database are aliases of each other."""
     found: dict[tuple[tuple[int, timedelta], ...], str] = {}
-    for zone in sorted(available_timezones()):
-        if zone.split("/")[0] not in ("posix", "right", "localtime", "Factory"):
-            found.setdefault(tuple(offsets(zone)), zone)
+    for name in sorted(available_timezones()):
+        if name not in ("localtime", "Factory") and not name.startswith(("posix/", "right/")):
+            found.setdefault(changes(ZoneInfo(name)), name)
     return found
 
 
-CHANGING = {zone: list(changes) for changes, zone in zones_by_change().items() if changes}
+CHANGING = {zone: turns for turns, zone in zones_by_change().items() if turns}
 EXPRESSIONS = (
     ("30", "2"),
     ("0", "0"),
@@ -64,7 +66,7 @@ EXPANDED = {
 
 def test_there_are_zones_to_test() -> None:
     assert len(CHANGING) > 10
-    assert any(change == timedelta(minutes=30) for changes in CHANGING.values() for _, change in changes)
+    assert any(change == timedelta(minutes=30) for turns in CHANGING.values() for _, change in turns)
 
 
 def ticks(expression: str, zone: str, start: int, end: int) -> list[int]:

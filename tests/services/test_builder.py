@@ -11,7 +11,7 @@ import pytest
 import uv
 
 from deferlite.builder.runtimes.interpreters import Interpreters
-from deferlite.model.build import Build, BuildState
+from deferlite.model.build import BuildState
 from deferlite.model.errors import NotFound
 from tests.services.builder_fixtures import Workshop, job, workshop
 
@@ -107,12 +107,6 @@ async def test_a_second_commit_uses_the_same_dependencies(shop: Workshop) -> Non
     log = await shop.log(second)
     assert "dependencies are unchanged" in log and "uv " not in log
     assert (await shop.launch(first)).interpreter == (await shop.launch(second)).interpreter
-    assert seconds(second) < 2.0  # 0.2 s on an idle machine.
-
-
-def seconds(build: Build) -> float:
-    assert build.finished_at is not None and build.started_at is not None
-    return (build.finished_at - build.started_at) / 1e6
 
 
 async def test_two_environments_share_dependencies_and_not_the_package_cache(shop: Workshop) -> None:

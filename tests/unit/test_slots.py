@@ -66,7 +66,9 @@ def test_a_parked_parent_holds_nothing_and_is_counted_once() -> None:
 @given(
     limit=st.integers(1, 20),
     environment_limit=st.integers(1, 20),
-    functions=st.lists(st.lists(st.one_of(st.none(), st.integers(1, 5)), min_size=1, max_size=4), min_size=1, max_size=4),
+    functions=st.lists(
+        st.lists(st.one_of(st.none(), st.integers(1, 5)), min_size=1, max_size=4), min_size=1, max_size=4
+    ),
 )
 def test_no_share_is_over_any_limit_and_none_is_wasted(
     limit: int, environment_limit: int, functions: list[list[int | None]]
@@ -76,9 +78,7 @@ def test_no_share_is_over_any_limit_and_none_is_wasted(
         lane.run = RunSettings(concurrency=environment_limit)
     dealt = shares(made)
     by_lane = {name: sum(n for f, n in dealt.items() if f.startswith(f"{name}.")) for name in made.lanes}
-    possible = sum(
-        min(environment_limit, sum(environment_limit if c is None else c for c in row)) for row in functions
-    )
+    possible = sum(min(environment_limit, sum(environment_limit if c is None else c for c in row)) for row in functions)
     assert sum(dealt.values()) == min(limit, possible)
     assert all(n <= environment_limit for n in by_lane.values())
     for lane in made.lanes.values():

@@ -219,6 +219,19 @@ async def test_a_fragment_is_the_part_that_changes(page: httpx.AsyncClient, stor
     assert "line 2" not in rest
 
 
+async def test_a_long_log_is_read_page_by_page(page: httpx.AsyncClient, store: Store) -> None:
+    id = await enqueue(store)
+    await store.logs.append(id, 1, [LogLine(0, "stdout", f"line {n}") for n in range(2001)])
+    first = (await page.get(f"/executions/{id}")).text
+    assert "line 1999<" in first
+    assert "line 2000<" not in first
+    more = re.search(r'<p id="log-more"><a href="([^"]+)#log">', first)
+    assert more is not None
+    second = (await page.get(f"/executions/{id}{more[1]}")).text
+    assert "line 2000<" in second
+    assert '<p id="log-more" hidden>' in second
+
+
 async def test_hints_are_about_the_page_and_come_at_a_pace() -> None:
     bus, heard = Bus(), []
     execution = new_id(0)

@@ -114,6 +114,15 @@ async def test_an_execution_and_its_log_grow(app: Starlette, services: Services,
         await expect(page.locator("#log li")).to_have_count(4)
 
 
+async def test_a_long_log_comes_whole(app: Starlette, services: Services, store: Store) -> None:
+    id = await enqueue(store)
+    await store.logs.append(id, 1, [LogLine(0, "stdout", f"line {n}") for n in range(4500)])
+    async with opened(app, services) as (page, address):
+        await page.goto(f"{address}/executions/{id}")
+        await expect(page.locator("#log li")).to_have_count(4500)
+        await expect(page.locator("#log-more")).to_be_hidden()
+
+
 async def test_a_build_moves_on(app: Starlette, services: Services, store: Store) -> None:
     build = await store.builds.request("production", commit="d" * 40, branch=None, message="", trigger=Trigger.COMMIT)
     async with opened(app, services) as (page, address):

@@ -4,6 +4,7 @@
   const live = document.getElementById("live");
   const log = document.getElementById("log");
   const link = document.getElementById("link");
+  const mostLines = 20000;
 
   const address = (extra) => {
     const url = new URL(location.href);
@@ -59,7 +60,7 @@
     while (here) drop();
   };
 
-  // At most one request under way; hints that come meanwhile make one more.
+  // At most one request under way; hints that come meanwhile make one more, the later the longer a request takes.
   const whenAsked = (work) => {
     let busy = false;
     let again = false;
@@ -70,7 +71,10 @@
       try {
         while (again) {
           again = false;
+          const begun = performance.now();
           await work();
+          const pause = Math.min(3 * (performance.now() - begun), 2000);
+          await new Promise((resolve) => setTimeout(resolve, pause));
         }
       } catch {
         again = false;
@@ -90,15 +94,15 @@
   });
 
   const readLog = whenAsked(async () => {
-    for (let full = true; full; ) {
+    for (let full = true; full && log.children.length < mostLines; ) {
       const atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 24;
       const page = await fragment({ fragment: "below", after: log.dataset.next });
       const fresh = page.getElementById("log");
-      full = Boolean(page.getElementById("log-more"));
       log.append(...fresh.children);
       log.dataset.next = fresh.dataset.next;
-      const empty = document.getElementById("log-empty");
-      if (empty) empty.hidden = log.children.length > 0;
+      morph(document.getElementById("log-more"), page.getElementById("log-more"));
+      document.getElementById("log-empty").hidden = log.children.length > 0;
+      full = !document.getElementById("log-more").hidden;
       if (atEnd) log.scrollTop = log.scrollHeight;
     }
   });
@@ -137,12 +141,12 @@
     say(link, text);
   };
 
+  let events = null;
   const listen = () => {
     const { environment, log: logId } = document.body.dataset;
-    const query = new URLSearchParams({ environment, log: logId });
-    const events = new EventSource(`/events?${query}`);
+    events = new EventSource(`/events?${new URLSearchParams({ environment, log: logId })}`);
     events.onopen = () => show("live", "on");
-    events.onerror = () => show("reconnecting", "off");
+    events.onerror = () => show(events.readyState === EventSource.CLOSED ? "not connected" : "reconnecting", "off");
     events.addEventListener("changed", () => {
       refresh();
       // The last lines may have come with the end.
@@ -151,6 +155,11 @@
     events.addEventListener("logged", () => log && readLog());
   };
 
+  // A browser keeps few connections to one server: a page that nobody sees gives its own back.
+  document.addEventListener("visibilitychange", () => {
+    events.close();
+    if (document.visibilityState === "visible") listen();
+  });
   document.addEventListener("submit", (event) => {
     const question = event.target.dataset.confirm;
     if (question && !confirm(question)) event.preventDefault();
