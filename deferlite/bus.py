@@ -51,7 +51,7 @@ class Bus:
 
     @contextmanager
     def subscribe(self, *kinds: type[Event], buffer: float = math.inf) -> Iterator[MemoryObjectReceiveStream[Event]]:
-        """A stream of the events of ``kinds``; with a finite ``buffer`` a slow reader misses the ones that do not fit."""
+        """A stream of the events of ``kinds``; with a finite ``buffer`` a slow reader misses those that do not fit."""
         streams = anyio.create_memory_object_stream[Event](buffer)
         send: MemoryObjectSendStream[Event] = streams[0]
         receive = streams[1]

@@ -102,23 +102,25 @@ async def _serve_store(settings: Settings, store: Store, bus: Bus, clock: Clock,
         ready=ready.is_set,
     )
     scratch = settings.home / "scratch"
-    async with LocalExecutor(dispatcher, status, PublishedBuilds(store, layout), scratch, clock) as executor:
-        async with _running_group() as group:
-            app = create_app(services)
-            await group.start(serve_app, app, public)
-            await group.start(serve_app, trusted(app), private)
-            group.start_soon(dispatcher.run, executor)
-            async with _running_group() as intake:
-                intake.start_soon(Timers(store, bus, clock).run)
-                intake.start_soon(builds.run)
-                await intake.start(EnvironmentFiles(store, bus, settings.environments, clock).run)
-                intake.start_soon(Repositories(store, bus, clock).run)
-                ready.set()
-                log.info("ready on %s", endpoint)
-                if on_ready is not None:
-                    intake.start_soon(on_ready, Running(store, bus, endpoint, f"{endpoint}/?key={key}"))
-                with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                    await _until_stopped(signals, dispatcher, executor, settings.drain)
+    async with (
+        LocalExecutor(dispatcher, status, PublishedBuilds(store, layout), scratch, clock) as executor,
+        _running_group() as group,
+    ):
+        app = create_app(services)
+        await group.start(serve_app, app, public)
+        await group.start(serve_app, trusted(app), private)
+        group.start_soon(dispatcher.run, executor)
+        async with _running_group() as intake:
+            intake.start_soon(Timers(store, bus, clock).run)
+            intake.start_soon(builds.run)
+            await intake.start(EnvironmentFiles(store, bus, settings.environments, clock).run)
+            intake.start_soon(Repositories(store, bus, clock).run)
+            ready.set()
+            log.info("ready on %s", endpoint)
+            if on_ready is not None:
+                intake.start_soon(on_ready, Running(store, bus, endpoint, f"{endpoint}/?key={key}"))
+            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                await _until_stopped(signals, dispatcher, executor, settings.drain)
 
 
 async def _until_stopped(
