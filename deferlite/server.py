@@ -86,7 +86,7 @@ async def _serve_store(settings: Settings, store: Store, bus: Bus, clock: Clock,
     layout = Layout(settings.home)
     builds = BuildService(store, bus, layout, status, clock, max_builds=settings.builds)
     key = await anyio.to_thread.run_sync(_admin_key, settings.admin_token)
-    ready = anyio.Event()
+    ready, stopping = anyio.Event(), anyio.Event()
     services = Services(
         store=store,
         bus=bus,
@@ -99,7 +99,7 @@ async def _serve_store(settings: Settings, store: Store, bus: Bus, clock: Clock,
         endpoint=endpoint,
         version=__version__,
         started_at=clock.now(),
-        ready=ready.is_set,
+        ready=lambda: ready.is_set() and not stopping.is_set(),
     )
     scratch = settings.home / "scratch"
     async with (
@@ -120,13 +120,14 @@ async def _serve_store(settings: Settings, store: Store, bus: Bus, clock: Clock,
             if on_ready is not None:
                 intake.start_soon(on_ready, Running(store, bus, endpoint, f"{endpoint}/?key={key}"))
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                await _until_stopped(signals, dispatcher, executor, settings.drain)
+                await anext(signals)
+                stopping.set()
+                await _drain(signals, dispatcher, executor, settings.drain)
 
 
-async def _until_stopped(
+async def _drain(
     signals: AsyncIterator[signal.Signals], dispatcher: Dispatcher, executor: LocalExecutor, drain: float
 ) -> None:
-    await anext(signals)
     log.info("stopping: running executions get %g s, a second signal stops at once", drain)
     async with anyio.create_task_group() as stopping:
 

@@ -209,7 +209,7 @@ def read_tree(folder: Path) -> dict[str, str]:
 
 
 def processes_naming(text: str) -> list[str]:
-    """Command lines of the machine's processes that contain ``text`` (arguments parted by NUL), pytest's own left out."""
+    """Processes, as id and command line, whose command line (parted by NUL) contains ``text``; pytest's left out."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():

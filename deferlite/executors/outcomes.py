@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from deferlite.model.execution import Ending, Outcome, error_result
 from deferlite.sandbox.runner import Ended
 
 
 def outcome(ended: Ended, max_duration: float, memory: int) -> Outcome:
     """``max_duration`` in seconds and ``memory`` in bytes are the limits that were in force."""
-    ending = Ending(ended.ending)
-    if ending in (Ending.RETURNED, Ending.RAISED):
-        result = ended.payload.decode()
-    else:
+    try:
+        ending = Ending(ended.ending)
+        if ending in (Ending.RETURNED, Ending.RAISED):
+            result = _checked(ending, ended.payload)
+    except ValueError as error:  # Also what msgspec raises.
+        return raised(error_result("RuntimeError", f"its process forged its end: {error}"))
+    if ending not in (Ending.RETURNED, Ending.RAISED):
         result = _error(ending, ended.memory_peak, max_duration, memory)
     return Outcome(ending=ending, result=result, cpu_time=ended.cpu_time, memory_peak=ended.memory_peak)
 
@@ -23,6 +28,27 @@ def ended_outside(ending: Ending, max_duration: float) -> Outcome:
 
 def internal(reason: str) -> Outcome:
     return Outcome(ending=Ending.INTERNAL, result=error_result("InternalError", reason))
+
+
+def error_text(error: bytes) -> str:
+    """JSON text of an error object that came from a user's process, which may have forged it."""
+    try:
+        return _checked(Ending.RAISED, error)
+    except ValueError:
+        return error_result("RuntimeError", "its process forged its error")
+
+
+class _ErrorObject(msgspec.Struct):
+    name: str
+    message: str
+    stack: str = ""
+
+
+def _checked(ending: Ending, payload: bytes) -> str:
+    """Raises ValueError: not JSON, or of ``raised`` no error object."""
+    # A Raw is checked without being made into objects.
+    msgspec.json.decode(payload, type=msgspec.Raw if ending is Ending.RETURNED else _ErrorObject)
+    return payload.decode()
 
 
 def raised(error: str) -> Outcome:

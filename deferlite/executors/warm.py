@@ -34,17 +34,21 @@ LAST_RESORT = 10.0
 LONGEST_PAUSE = 30.0
 """Seconds between two starts of a runner that fails again and again."""
 
+LOG_LIMIT = 2 * Limits().log
+"""Characters of an execution's log that are taken from a runner; it cuts the log at half of it."""
+
 Key = tuple[str, int]
 
 
 class _Attempt:
     """An order and where it stands: without a runner yet, or sent."""
 
-    __slots__ = ("order", "sent", "timer", "wanted")
+    __slots__ = ("logged", "order", "sent", "timer", "wanted")
 
     def __init__(self, order: Order) -> None:
         self.order = order
         self.sent = False
+        self.logged = 0
         self.timer: asyncio.TimerHandle | None = None
         self.wanted: Ending | None = None
         """The ending asked of the runner."""
@@ -264,11 +268,15 @@ class WarmRunner:
         for attempt in list(self._attempts.values()):
             self._send(attempt)
 
-    def failed(self, error: str) -> None:
-        self._error = error
+    def failed(self, error: bytes) -> None:
+        self._error = outcomes.error_text(error)
 
     def logged(self, execution_id: str, attempt: int, lines: list[LogLine]) -> None:
-        self._sink.logged(execution_id, attempt, lines)
+        found = self._attempts.get((execution_id, attempt))
+        # Lines of an execution that is not here, or more than the runner lets through, are forged.
+        if found is not None and found.logged <= LOG_LIMIT:
+            found.logged += sum(len(line.text) + 1 for line in lines)
+            self._sink.logged(execution_id, attempt, lines)
 
     def ended(self, end: Ended) -> None:
         key = end.id, end.attempt

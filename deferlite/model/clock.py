@@ -28,7 +28,7 @@ class SystemClock:
 
     async def sleep_until(self, moment: int) -> None:
         # In slices, so that a jump of the wall clock or a suspended machine is noticed within a second.
-        while (left := moment - self.now()) > 0:
+        while (left := moment - self.now()) > 0:  # noqa: ASYNC110
             await anyio.sleep(min(left / SECOND, 1.0))
 
 

@@ -73,6 +73,8 @@ class ParentReady(Event, frozen=True, kw_only=True):
     """What a parked execution waited for is there (or it gave up waiting): it wants a slot again."""
 
     execution_id: str
+    parked: bool = True
+    """False: it did not park for this; it asks in case it has no slot from before."""
 
 
 class ParentResumed(Event, frozen=True, kw_only=True):

@@ -150,6 +150,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     arguments: str
     keyword_arguments: str
     parent_id: str | None
+    concurrency_key: str | None
     started_at: int
 
 

@@ -8,10 +8,13 @@ from signal import SIGKILL, strsignal
 from typing import Any, NamedTuple
 
 from deferlite.runner.failures import error_object
-from deferlite.runner.frames import BadFrame, Frames, frame
+from deferlite.runner.frames import Frames, frame
 
 CHUNK = 64 * 1024
 """Bytes of one read, and of the longest unfinished line held back."""
+
+LONGEST_LEVEL = 64
+"""Characters of a level's name."""
 
 _SIGNALS = {
     4: "SIGILL",
@@ -149,14 +152,18 @@ class Process:
         try:
             for header, payload, _ in self._frames.feed(data):
                 out.append(self._heard(header, payload, limits))
-        except (BadFrame, KeyError, TypeError) as error:
+        except (ValueError, OverflowError, KeyError, TypeError) as error:
             self.broken = f"wrote to the runner's channel what is not a frame: {error}"
         return out
 
     def _heard(self, header: dict[str, Any], payload: bytes, limits: dict[str, int]) -> bytes:
         kind = header["type"]
         if kind == "log":
-            return self.log("logging", payload, limits["log"], str(header["level"]), int(header["time"]))
+            level = str(header["level"])[:LONGEST_LEVEL].encode(errors="replace").decode()
+            moment = int(header["time"])
+            if not 0 < moment < 1 << 62:
+                raise ValueError("a time that is none")
+            return self.log("logging", payload, limits["log"], level, moment)
         if kind == "ready":
             self.ready = True
         elif kind == "failed":

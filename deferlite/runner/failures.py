@@ -15,8 +15,7 @@ _ASYNCIO = os.path.join(os.path.dirname(os.__file__), "asyncio") + os.sep
 
 
 def error_object(name: str, message: str, stack: str = "") -> bytes:
-    value = {"name": name, "message": _cut(message), "stack": _cut(stack)}
-    # Text of the user's may hold lone surrogates, which UTF-8 does not: escaped, they are JSON.
+    value = {"name": _clean(name), "message": _clean(message), "stack": _clean(stack)}
     return json.dumps(value).encode()
 
 
@@ -46,5 +45,7 @@ def users(trace: TracebackType | None) -> TracebackType | None:
     return None
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+def _clean(text: str) -> str:
+    """Not too long, and without lone surrogates, which no strict reader of JSON takes."""
+    text = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return text.encode(errors="backslashreplace").decode()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from deferlite.model.errors import SandboxError
-from deferlite.sandbox.trees import kill_tree
+from deferlite.sandbox.trees import kill_group, kill_tree
 
 CHUNK = 64 * 1024
 
@@ -24,7 +24,7 @@ class Child:
     """``heard`` gets ``stdout`` or ``stderr`` and bytes; with ``merged`` all is stdout.
 
     When the process ends, what is left of its tree is killed first; ``ended`` is then called with the exit
-    status, negative for a signal.
+    status, negative for a signal. ``trusted``: what it starts stays in its group, so nothing has to be searched for.
 
     Raises:
         SandboxError: the program cannot be started.
@@ -40,10 +40,14 @@ class Child:
         ended: Callable[[int], None],
         merged: bool = False,
         pass_fds: Sequence[int] = (),
+        trusted: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._heard = heard
         self._ended = ended
+        self._trusted = trusted
+        self._sweep: asyncio.Future[None] | None = None
+        self._last: asyncio.Task[None] | None = None
         self._pipes: dict[str, IO[bytes]] = {}
         self.closed: asyncio.Future[None] = self._loop.create_future()
         """Done when the output has come to its end."""
@@ -78,9 +82,9 @@ class Child:
         return self._process.returncode is None
 
     def kill(self) -> None:
-        """SIGKILL to the whole tree."""
-        if self.running:
-            kill_tree(self.pid)
+        """SIGKILL to the whole tree, which has happened when ``ended`` is called."""
+        if self.running and self._sweep is None:
+            self._sweep = self._kill_tree()
 
     def close(self) -> None:
         """Let go of what is still open of the output."""
@@ -106,6 +110,19 @@ class Child:
     def _exited(self) -> None:
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
+        if self._trusted:
+            kill_group(self.pid)
+            self._ended(self._process.wait())
+        else:
+            self._last = self._loop.create_task(self._end())
+
+    async def _end(self) -> None:
+        if self._sweep is not None:
+            await self._sweep
         # Before it is reaped: until then its number belongs to nobody else.
-        kill_tree(self.pid)
+        await self._kill_tree()
         self._ended(self._process.wait())
+
+    def _kill_tree(self) -> asyncio.Future[None]:
+        # In a thread: it reads all of /proc.
+        return self._loop.run_in_executor(None, kill_group if self._trusted else kill_tree, self.pid)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import anyio
+import anyio.to_thread
 import msgspec
 
 from deferlite.model.errors import SandboxError
@@ -45,7 +46,7 @@ async def probe(wanted: Literal["auto", "required", "off"]) -> SandboxStatus:
     """
     if wanted == "off":
         return SandboxStatus(level=Level.PROCESS, detail='off by the setting sandbox = "off": limits only')
-    bwrap = find_bwrap()
+    bwrap = await anyio.to_thread.run_sync(find_bwrap)
     reason = "there is no bwrap: install bubblewrap, or deferlite[sandbox]"
     if bwrap is not None:
         reason = explain(await _attempt(bwrap))

@@ -50,7 +50,7 @@ async def run(
     """Run a command to its end, in ``box`` if one is given; ``env`` is its complete environment.
 
     With a box, ``box.cwd`` and ``box.env`` are what counts. stdin is empty. When ``timeout`` seconds are over, or the
-    caller is cancelled, everything it started is ended first.
+    caller is cancelled, everything it started is ended first; without a box that is its process group.
 
     Raises:
         SandboxError: the program cannot be started.
@@ -59,7 +59,7 @@ async def run(
         argv, cwd, env = wrap(status, box, argv), box.cwd, box.env
     output = _Output(on_line)
     ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    child = Child(argv, cwd=cwd, env=env, heard=output.feed, ended=ended.set_result)
+    child = Child(argv, cwd=cwd, env=env, heard=output.feed, ended=ended.set_result, trusted=box is None)
     try:
         with anyio.move_on_after(timeout) as scope:
             await asyncio.shield(ended)

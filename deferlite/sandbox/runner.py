@@ -7,7 +7,7 @@ import contextlib
 import signal
 import socket
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import anyio
 import msgspec
@@ -31,6 +31,12 @@ LAST_WORDS = 1.0
 
 TAIL = 4096
 """Bytes kept of what a runner itself printed, to explain its death."""
+
+LONGEST_HEADER = 64 * 1024
+"""Bytes of a frame's first line. What a runner says may be forged: its process runs the user's modules."""
+
+SLACK = 1024 * 1024
+"""Bytes that a payload may have besides the longest result."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,8 +65,8 @@ class RunnerEvents(Protocol):
 
     def ready(self, fork: bool, reason: str | None, seconds: float) -> None: ...
 
-    def failed(self, error: str) -> None:
-        """The modules cannot be imported: the JSON text of the error object."""
+    def failed(self, error: bytes) -> None:
+        """The modules cannot be imported: the error object, as it came."""
         ...
 
     def logged(self, execution_id: str, attempt: int, lines: list[LogLine]) -> None: ...
@@ -76,17 +82,23 @@ class RunnerEvents(Protocol):
         ...
 
 
+_Whole = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+_Seconds = Annotated[float, msgspec.Meta(ge=0.0, lt=1e12)]
+
+
 class _Header(msgspec.Struct):
+    """Numbers are such that the store takes them."""
+
     type: str
-    size: int = 0
+    size: _Whole = 0
     id: str = ""
-    attempt: int = 0
+    attempt: _Whole = 0
     ending: str = ""
-    cpu_time: float = 0.0
-    memory_peak: int = 0
+    cpu_time: _Seconds = 0.0
+    memory_peak: _Whole = 0
     stream: str = ""
     level: str = ""
-    time: int = 0
+    time: _Whole = 0
     fork: bool = True
     reason: str | None = None
     seconds: float = 0.0
@@ -198,20 +210,36 @@ class Runner(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        while self._buffer:
-            if self._header is None:
-                end = self._buffer.find(b"\n")
-                if end < 0:
-                    return
-                self._header = _decoder.decode(memoryview(self._buffer)[:end])
-                del self._buffer[: end + 1]
-            size = self._header.size
-            if len(self._buffer) < size:
-                return
-            payload = bytes(memoryview(self._buffer)[:size])
-            del self._buffer[:size]
-            header, self._header = self._header, None
-            self._heard(header, payload)
+        try:
+            while self._buffer and self._next_frame():
+                pass
+        except ValueError as error:  # Also what msgspec raises.
+            self._broken = f"the runner's process wrote to its stream what is not of the protocol: {error}"
+            self._buffer.clear()
+            if self._stream is not None:
+                self._stream.abort()
+            self.end()
+
+    def _next_frame(self) -> bool:
+        """Whether there was a whole one."""
+        if self._header is None:
+            end = self._buffer.find(b"\n", 0, LONGEST_HEADER)
+            if end < 0:
+                if len(self._buffer) >= LONGEST_HEADER:
+                    raise ValueError("a header without an end")
+                return False
+            self._header = _decoder.decode(memoryview(self._buffer)[:end])
+            del self._buffer[: end + 1]
+        size = self._header.size
+        if size > self._limits.result + SLACK:
+            raise ValueError(f"a payload of {size} bytes")
+        if len(self._buffer) < size:
+            return False
+        payload = bytes(memoryview(self._buffer)[:size])
+        del self._buffer[:size]
+        header, self._header = self._header, None
+        self._heard(header, payload)
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stream = None
@@ -235,7 +263,7 @@ class Runner(asyncio.Protocol):
             self._importing = True
         elif header.type == "failed":
             self._importing = False
-            self._events.failed(payload.decode())
+            self._events.failed(payload)
         elif header.type == "broken":
             self._broken = header.message
 

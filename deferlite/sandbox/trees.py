@@ -15,19 +15,24 @@ def kill_tree(root: int) -> None:
     """SIGKILL to ``root``, to its session, and to all that descends from it, until nothing new appears.
 
     ``root`` must lead a session of its own. What has left the session and lost its parent before is out of
-    reach without a box.
+    reach without a box. Blocks.
     """
     seen: set[int] = set()
     for _ in range(ROUNDS):
         found = {pid for pid in _members(root) if pid not in seen}
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(root, signal.SIGKILL)
+        kill_group(root)
         for pid in found:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         if not found:
             return
         seen |= found
+
+
+def kill_group(root: int) -> None:
+    """SIGKILL to ``root`` and to the rest of the group that it leads."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(root, signal.SIGKILL)
 
 
 def _members(root: int) -> Iterator[int]:

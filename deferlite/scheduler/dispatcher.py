@@ -54,6 +54,7 @@ class Dispatcher:
         self._claim_bell = Bell()
         self._finish_bell = Bell()
         self._claiming = True
+        self._claim_lock = anyio.Lock()
         self._idle = anyio.Event()
 
     # The executor's sink
@@ -88,7 +89,9 @@ class Dispatcher:
 
     async def drain(self, executor: Executor, seconds: float) -> None:
         """Claim nothing more, let what runs end for ``seconds``, end the rest as interrupted, store it all."""
-        self._claiming = False
+        async with self._claim_lock:
+            # What is claimed now is ordered first: a start after the executor's stop would never be told its end.
+            self._claiming = False
         crash_point("drain.during")
         await executor.stop(seconds)
         while self._running:
@@ -101,10 +104,11 @@ class Dispatcher:
                 await executor.release(build_id)
             await self._warm(executor)
             self._resume_parents()
-            if self._claiming and not await self._claim(executor):
-                await self._cancel_excess()
-                await self._claim_bell.wait()
-            elif not self._claiming:
+            async with self._claim_lock:
+                again = self._claiming and await self._claim(executor)
+            if not again:
+                if self._claiming:
+                    await self._cancel_excess()
                 await self._claim_bell.wait()
 
     async def _warm(self, executor: Executor) -> None:
@@ -112,22 +116,26 @@ class Dispatcher:
             await executor.warm(environment, build_id)
 
     async def _claim(self, executor: Executor) -> bool:
-        """Claim and order what the slots allow; False if there was nothing."""
+        """Claim and order what the slots allow; False if there was nothing to hope for.
+
+        Functions whose claim was in vain have lost hope, so that it is the turn of others.
+        """
         wants = [Want(lane.environment, function_id, slots) for lane, function_id, slots in self._slots.shares()]
         if not wants:
             return False
         for want in wants:
             # Before the claim: what is enqueued during it raises hope again.
             self._slots.lane(want.environment).hopeful.pop(want.function_id, None)
-        claimed = await self._store.executions.claim(wants, self._boot_id, executor.sandbox)
+        parked = [id for id, (_, holder) in self._running.items() if not holder.holds]
+        claimed = await self._store.executions.claim(wants, self._boot_id, executor.sandbox, parked)
         self._keep_hope(wants, claimed)
         for item in claimed:
-            holder = Holder(item.environment, item.function_id)
+            holder = Holder(item.environment, item.function_id, item.concurrency_key)
             self._slots.take(holder)
             self._running[item.id] = (item, holder)
         for item in claimed:
             await self._order(item, executor)
-        return bool(claimed)
+        return True
 
     def _keep_hope(self, wants: Sequence[Want], claimed: Sequence[Claimed]) -> None:
         got: dict[str, int] = {}
@@ -152,11 +160,13 @@ class Dispatcher:
         crash_point("start.before_commit")
         executor.start(self._orders.write(claimed, spec, build.commit, variables, max_duration))
         crash_point("spawn.after")
+        self._running[claimed.id][1].ordered = True
         if claimed.id in self._early_aborts:
             self._early_aborts.discard(claimed.id)
             executor.abort(claimed.id, claimed.attempt)
 
     def _refuse(self, claimed: Claimed, message: str) -> None:
+        self._early_aborts.discard(claimed.id)
         result = error_result("InternalError", message)
         self.ended(claimed.id, claimed.attempt, Outcome(ending=Ending.INTERNAL, result=result))
 
@@ -185,13 +195,20 @@ class Dispatcher:
         for execution_id, _, _ in endings:
             entry = self._running.pop(execution_id, None)
             if entry is not None:
-                self._slots.give_back(entry[1])
+                self._give_back(entry[1])
         for execution in finished:
             if execution.state is State.CREATED:
                 self._slots.lane(execution.environment).hope((execution.function_id,))
         if not self._running:
             self._idle.set()
         self._claim_bell.ring()
+
+    def _give_back(self, holder: Holder) -> None:
+        self._slots.give_back(holder)
+        if holder.key is not None:
+            # Whoever waits for the key may be of any function of the environment.
+            lane = self._slots.lane(holder.environment)
+            lane.hope(lane.options)
 
     # Hints
 
@@ -205,7 +222,7 @@ class Dispatcher:
 
     def _on_abort(self, event: AbortRequested, executor: Executor) -> None:
         entry = self._running.get(event.execution_id)
-        if entry is None:
+        if entry is None or not entry[1].ordered:
             # Claimed, but not handed to the executor yet: the abort follows the start.
             self._early_aborts.add(event.execution_id)
         else:
@@ -216,13 +233,13 @@ class Dispatcher:
     def _on_parked(self, event: ParentParked) -> None:
         if entry := self._running.get(event.execution_id):
             entry[1].waits += 1
-            self._slots.give_back(entry[1])
+            self._give_back(entry[1])
             self._claim_bell.ring()
 
     def _on_ready(self, event: ParentReady) -> None:
         entry = self._running.get(event.execution_id)
         if entry is not None:
-            entry[1].waits -= 1
+            entry[1].waits -= event.parked
             if entry[1].waits == 0 and not entry[1].holds:
                 self._resuming.append(event.execution_id)
                 self._claim_bell.ring()

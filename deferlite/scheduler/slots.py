@@ -1,7 +1,7 @@
 """Who may run how much at once: the bookkeeping of slots, without any waiting or storing.
 
-Three limits hold together: the server's, each environment's and each function's. A parent that waits for its children
-is parked and holds none of them.
+Three limits hold together: the server's, each environment's and each function's; and of executions with the same
+concurrency key one runs at a time. A parent that waits for its children is parked and holds none of them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ class Holder(msgspec.Struct, eq=False):
 
     environment: str
     function_id: str
+    key: str | None = None
     holds: bool = True
     waits: int = 0
     """Calls of it that wait for a child right now."""
+    ordered: bool = False
+    """Whether the executor has it."""
 
 
 class Lane:
@@ -36,6 +39,8 @@ class Lane:
         self.options: dict[str, FunctionOptions] = {}
         self.held = 0
         self.held_by: Counter[str] = Counter()
+        self.keys: set[str] = set()
+        """Concurrency keys of those that hold a slot."""
         self.hopeful: dict[str, None] = {}
         """Functions that may have ready executions, in the order of their turns."""
 
@@ -68,15 +73,20 @@ class Slots:
     def take(self, holder: Holder) -> None:
         self._count(holder, 1)
         holder.holds = True
+        if holder.key is not None:
+            self.lane(holder.environment).keys.add(holder.key)
 
     def give_back(self, holder: Holder) -> None:
         if holder.holds:
             self._count(holder, -1)
             holder.holds = False
+            if holder.key is not None:
+                self.lane(holder.environment).keys.discard(holder.key)
 
     def has_room_for(self, holder: Holder) -> bool:
         lane = self.lane(holder.environment)
-        return self.held < self.limit and lane.free() > 0 and lane.free_of(holder.function_id) > 0
+        room = self.held < self.limit and lane.free() > 0 and lane.free_of(holder.function_id) > 0
+        return room and holder.key not in lane.keys
 
     def shares(self) -> Iterator[tuple[Lane, str, int]]:
         """How many executions of each function to claim now, so that every lane with hope gets an even share.

@@ -42,7 +42,7 @@ class Database:
         except BaseException:
             lock.release()
             raise
-        return cls(Writer(connection, clock, bus), readers, lock, clock, bus)
+        return cls(Writer(connection, path, clock, bus), readers, lock, clock, bus)
 
     async def write(self, operation: Callable[[Transaction], T], probe: str | None = None) -> T:
         """What ``operation`` returns, once it is on disk; ``probe`` names the crash points around the commit."""

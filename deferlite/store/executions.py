@@ -17,7 +17,7 @@ from deferlite.store import enqueueing, listing, running, steering, timing
 from deferlite.store.database import Database
 from deferlite.store.queries import ExecutionFilter, Page, PageRequest, Want
 from deferlite.store.rows import to_attempt, to_execution
-from deferlite.store.running import RunningSet
+from deferlite.store.running import KeyTurns, RunningSet
 from deferlite.store.statements import EXECUTIONS as SQL
 from deferlite.store.waiting import Waiters
 
@@ -28,6 +28,7 @@ class Executions:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._running: RunningSet = set()
+        self._key_turns: KeyTurns = {}
         self._waiters = Waiters(database.bus)
 
     # What applications ask for
@@ -121,12 +122,26 @@ class Executions:
 
     # What the scheduler does
 
-    async def claim(self, wants: Sequence[Want], boot_id: str, sandbox: str) -> list[Claimed]:
+    async def claim(
+        self, wants: Sequence[Want], boot_id: str, sandbox: str, parked: Sequence[str] = ()
+    ) -> list[Claimed]:
         """Start up to ``slots`` due executions of each wanted function on its environment's live build.
 
         Highest priority first, then oldest. Nothing of a retired environment or an inactive function is started.
+
+        Of an environment's executions with the same concurrency key one runs at a time, not counting those of
+        ``parked`` ids. A claim looks at one row for each waiting key of a function, however many wait behind it, and
+        at 1,000 keys at most: where more wait, their turn comes in the order of the keys.
         """
-        operation = partial(running.claim, wants=tuple(wants), boot_id=boot_id, sandbox=sandbox, known=self._running)
+        operation = partial(
+            running.claim,
+            wants=tuple(wants),
+            boot_id=boot_id,
+            sandbox=sandbox,
+            parked=tuple(parked),
+            known=self._running,
+            turns=self._key_turns,
+        )
         return await self._database.write(operation, "claim")
 
     async def finish(self, endings: Sequence[tuple[str, int, Outcome]]) -> list[Execution]:

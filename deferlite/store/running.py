@@ -16,6 +16,7 @@ from deferlite.model.execution import (
     Execution,
     Outcome,
     State,
+    encode_json,
     error_result,
 )
 from deferlite.model.retry import Verdict, decide
@@ -42,12 +43,26 @@ RunningSet = set[tuple[str, int]]
 """Execution ids and attempts that run now; changed on the event loop alone, after the commit."""
 
 
+MOST_KEYS = 1000
+"""Concurrency keys of one function that one claim looks at: more than may run at once, so that some are free."""
+
+KeyTurns = dict[str, str]
+"""Of functions with more waiting keys than that, by id: the key at which the last look ended."""
+
+
 def claim(
-    transaction: Transaction, *, wants: Sequence[Want], boot_id: str, sandbox: str, known: RunningSet
+    transaction: Transaction,
+    *,
+    wants: Sequence[Want],
+    boot_id: str,
+    sandbox: str,
+    parked: Sequence[str],
+    known: RunningSet,
+    turns: KeyTurns,
 ) -> list[Claimed]:
     claimed: list[Claimed] = []
     for want in wants:
-        claimed += _claim_one(transaction, want)
+        claimed += _claim_one(transaction, want, encode_json(parked), turns)
     now = transaction.now
     transaction.many(
         SQL["insert_attempt"],
@@ -71,14 +86,26 @@ def _tell_started(transaction: Transaction, item: Claimed) -> None:
     )
 
 
-def _claim_one(transaction: Transaction, want: Want) -> list[Claimed]:
+def _claim_one(transaction: Transaction, want: Want, parked: str, turns: KeyTurns) -> list[Claimed]:
     where = {"function_id": want.function_id, "environment": want.environment}
     if want.slots <= 0 or transaction.one(SQL["may_run"], where) is None:
         return []
-    rows = transaction.all(SQL["claim"], where | {"slots": want.slots, "now": transaction.now})
+    keys = _free_keys(transaction, where | {"parked": parked}, turns)
+    rows = transaction.all(SQL["claim"], where | {"slots": want.slots, "now": transaction.now, "keys": keys})
     # RETURNING promises no order.
     rows.sort(key=lambda row: (-row[0], row[1]))
     return [to_claimed(row[2:]) for row in rows]
+
+
+def _free_keys(transaction: Transaction, where: dict[str, Any], turns: KeyTurns) -> str:
+    """Keys of which one may start, as JSON; with more than ``MOST_KEYS`` waiting, the next ones in turn."""
+    after = turns.pop(where["function_id"], "")
+    rows = transaction.all(SQL["waiting_keys"], where | {"after": after, "most": MOST_KEYS})
+    if len(rows) == MOST_KEYS:
+        turns[where["function_id"]] = rows[-1][0]
+    elif after:
+        rows += transaction.all(SQL["waiting_keys"], where | {"after": "", "most": MOST_KEYS - len(rows)})
+    return encode_json(list(dict.fromkeys(key for key, free in rows if free)))
 
 
 def finish(

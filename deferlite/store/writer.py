@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
@@ -84,9 +85,9 @@ class _Job(Generic[T]):
 class Writer:
     """Takes over ``connection``; use it on one event loop."""
 
-    def __init__(self, connection: sqlite3.Connection, clock: Clock, bus: Bus) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, clock: Clock, bus: Bus) -> None:
         self._connection = connection
-        self._path = connection.execute("PRAGMA database_list").fetchone()[2]
+        self._path = path
         self._clock = clock
         self._bus = bus
         self._loop = asyncio.get_running_loop()

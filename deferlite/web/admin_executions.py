@@ -91,7 +91,8 @@ class _Handlers:
         return execution
 
     async def attempts(self, request: Request) -> Response:
-        page = await self._executions.attempts(_id(request), page=PageRequest(first=LARGEST_PAGE))
+        execution = await self._executions.get(None, _id(request))
+        page = await self._executions.attempts(execution.id, page=PageRequest(first=LARGEST_PAGE))
         return answer({"data": [shape(attempt) for attempt in page.items]})
 
     async def children(self, request: Request) -> Response:

@@ -31,6 +31,7 @@ async def why_it_waits(services: Services, execution: Execution) -> Waiting | No
     return (
         _stands_still(environment, function)
         or _not_due(services, execution)
+        or await _behind_its_key(services, execution)
         or await _at_a_limit(services, environment, function)
         or Waiting(text="due: it takes the next free slot of this server")
     )
@@ -51,6 +52,15 @@ def _not_due(services: Services, execution: Execution) -> Waiting | None:
         return None
     why = "its time has not come" if not execution.attempt else f"attempt {execution.attempt} failed; its retry is due"
     return Waiting(text=why, until=execution.scheduled_at)
+
+
+async def _behind_its_key(services: Services, execution: Execution) -> Waiting | None:
+    key = execution.concurrency_key
+    if key is None:
+        return None
+    running = await _running(services, ExecutionFilter(environment=execution.environment, states=RUNNING))
+    same = tuple(each for each in running if each.concurrency_key == key)
+    return Waiting(text=f'one at a time runs with the concurrency key "{key}"', behind=same[:_SHOWN]) if same else None
 
 
 async def _at_a_limit(services: Services, environment: Environment, function: Function) -> Waiting | None:

@@ -106,7 +106,11 @@ async def get_result(call: Call) -> Response:
     seconds = parse_wait(call.query("wait"))
     services = call.services
     execution = await find(call)
-    execution = await wait_for(services.store, services.bus, call.principal, execution, seconds, call.receive)
+    waited = await wait_for(services.store, services.bus, call.principal, execution, seconds, call.receive)
+    if waited is None:
+        message = "the caller gave its slot back while it waited, and all are taken: ask again"
+        return Response(msgspec.json.encode(Message(message)), 202, None, JSON)
+    execution = waited
     headers = {"deferlite-state": execution.state.value}
     if execution.state in (State.SUCCEED, State.FAILED):
         result = await services.store.executions.result(execution.id)

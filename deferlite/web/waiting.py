@@ -18,7 +18,7 @@ from deferlite.web.errors import bad_request
 
 LONGEST_WAIT = 300.0
 RESUME_SECONDS = 5.0
-"""How long the answer to a parked parent is held back until it has a slot again."""
+"""How long at least the answer to a waiting parent is held back until it has a slot again."""
 
 
 def parse_wait(text: str | None) -> float:
@@ -38,7 +38,7 @@ def parse_wait(text: str | None) -> float:
 
 @asynccontextmanager
 async def parked(bus: Bus, environment: str, execution_id: str) -> AsyncIterator[None]:
-    """The running execution waits for something inside the block; after it, it has a slot again.
+    """The running execution waits for something inside the block; ``has_slot`` afterwards gets it a slot again.
 
     Several waits of one execution are told one by one: the scheduler counts them.
     """
@@ -48,39 +48,50 @@ async def parked(bus: Bus, environment: str, execution_id: str) -> AsyncIterator
     except BaseException:
         bus.publish(ParentReady(environment=environment, execution_id=execution_id))
         raise
-    await _resume(bus, environment, execution_id)
 
 
-async def _resume(bus: Bus, environment: str, execution_id: str) -> None:
+async def has_slot(bus: Bus, ready: ParentReady, seconds: float) -> bool:
+    """Whether the execution has a slot, after waiting up to ``seconds`` for it."""
     resumed = anyio.Event()
 
     def listen(event: ParentResumed) -> None:
-        if event.execution_id == execution_id:
+        if event.execution_id == ready.execution_id:
             resumed.set()
 
     with bus.listening(ParentResumed, listen):
-        bus.publish(ParentReady(environment=environment, execution_id=execution_id))
-        with anyio.move_on_after(RESUME_SECONDS):
+        bus.publish(ready)
+        with anyio.move_on_after(seconds):
             await resumed.wait()
+    return resumed.is_set()
 
 
 async def wait_for(
     store: Store, bus: Bus, principal: Principal, execution: Execution, seconds: float, receive: Receive
-) -> Execution:
+) -> Execution | None:
     """``execution`` as soon as it has ended, or as it is after ``seconds``.
+
+    None: it may have ended, but the caller is an execution that gave its slot back for this and has none yet. With an
+    answer it would go on beside those that run now, which is one more than may: it has to ask again.
 
     Raises:
         ApiError: the caller hung up; nobody reads the answer.
     """
-    if not seconds or execution.state in TERMINAL:
-        return execution
-    if principal.execution_id is None:
+    environment, caller = principal.environment, principal.execution_id
+    if caller is None:
         return await _wait_ended(store, execution, seconds, receive)
-    async with parked(bus, principal.environment, principal.execution_id):
-        return await _wait_ended(store, execution, seconds, receive)
+    deadline = anyio.current_time() + seconds
+    waits = seconds > 0 and execution.state not in TERMINAL
+    if waits:
+        async with parked(bus, environment, caller):
+            execution = await _wait_ended(store, execution, seconds, receive)
+    ready = ParentReady(environment=environment, execution_id=caller, parked=waits)
+    left = max(RESUME_SECONDS, deadline - anyio.current_time()) if seconds else 0.0
+    return execution if await has_slot(bus, ready, left) else None
 
 
 async def _wait_ended(store: Store, execution: Execution, seconds: float, receive: Receive) -> Execution:
+    if not seconds or execution.state in TERMINAL:
+        return execution
     ended: Execution | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_cancel_on_disconnect, receive, tasks.cancel_scope)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,7 @@ async def test_never_more_than_the_function_may(world: World) -> None:
     free = await world.enqueue("free")
     await world.executor.until(lambda: len(world.executor.orders) == 2)
     assert set(world.executor.orders) == {ids[0], free}
-    for execution_id, following in zip(ids, ids[1:], strict=False):
+    for execution_id, following in pairwise(ids):
         world.executor.end(execution_id)
         await world.executor.until(lambda following=following: following in world.executor.orders)  # type: ignore[misc]
         assert len([i for i in ids if i in world.executor.orders]) == 1

@@ -54,6 +54,7 @@ async def test_a_database_that_others_may_read_is_made_private(tmp_path: Path) -
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+@pytest.mark.blocks
 async def test_every_write_is_synchronous(tmp_path: Path) -> None:
     connection = open_database(tmp_path / "deferlite.db")
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import anyio.lowlevel
 import pytest
 
@@ -23,12 +24,15 @@ pytestmark = pytest.mark.anyio
 class Desk:
     """A writer over a scratch table, and what was heard on its bus."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
-        self.connection = open_database(path)
-        self.connection.execute("CREATE TABLE notes (text TEXT NOT NULL UNIQUE) STRICT")
+        self.connection = connection
         self.bus = Bus()
-        self.writer = Writer(self.connection, ManualClock(), self.bus)
+        self.writer = Writer(connection, path, ManualClock(), self.bus)
+
+    @classmethod
+    async def open(cls, path: Path) -> Desk:
+        return cls(path, await anyio.to_thread.run_sync(_open_with_table, path))
 
     def notes(self) -> list[str]:
         reader = sqlite3.connect(self.path)
@@ -38,9 +42,15 @@ class Desk:
             reader.close()
 
 
+def _open_with_table(path: Path) -> sqlite3.Connection:
+    connection = open_database(path)
+    connection.execute("CREATE TABLE notes (text TEXT NOT NULL UNIQUE) STRICT")
+    return connection
+
+
 @pytest.fixture
 async def desk(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Desk]:
-    desk = Desk(tmp_path / "deferlite.db")
+    desk = await Desk.open(tmp_path / "deferlite.db")
     yield desk
     await desk.writer.close()
 
@@ -94,6 +104,7 @@ async def test_operations_that_wait_together_are_committed_together(desk: Desk) 
     assert commits < 20
 
 
+@pytest.mark.blocks
 async def test_events_are_heard_once_what_they_say_can_be_read(desk: Desk) -> None:
     seen: list[list[str]] = []
     with desk.bus.listening(EnvironmentChanged, lambda event: seen.append(desk.notes())):
@@ -145,7 +156,7 @@ async def test_a_full_disk_refuses_the_whole_commit_and_the_writer_goes_on(desk:
 
 
 async def test_closing_writes_what_waits_and_refuses_more(tmp_path: Path) -> None:
-    desk = Desk(tmp_path / "deferlite.db")
+    desk = await Desk.open(tmp_path / "deferlite.db")
     async with anyio.create_task_group() as group:
         for number in range(50):
             group.start_soon(desk.writer.submit, write(f"{number:02}"))

@@ -124,7 +124,9 @@ CREATE TABLE executions (
   CHECK (ready = 0 OR state = 'created'),
   CHECK (attempt >= retries AND attempt >= interruptions)
 ) STRICT;
-CREATE INDEX executions_claim ON executions (function_id, priority DESC, seq) WHERE state = 'created' AND ready = 1;
+-- By key, since of one key only the first may be claimed: the many without a key are one run of it.
+CREATE INDEX executions_claim ON executions (function_id, concurrency_key, priority DESC, seq)
+  WHERE state = 'created' AND ready = 1;
 CREATE INDEX executions_timer ON executions (scheduled_at) WHERE state = 'created' AND ready = 0;
 -- Only what has not started yet is discarded: a retry that waits has.
 CREATE INDEX executions_discard ON executions (discard_at)

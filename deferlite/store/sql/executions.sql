@@ -64,14 +64,48 @@ ON CONFLICT DO NOTHING;
 
 -- Running.
 
+-- The next keys after one that wait in a function, one seek for each, and whether each is free. A parked execution
+-- (a parent that waits) does not hold its key.
+-- name: waiting_keys
+WITH RECURSIVE keys (key) AS (
+  SELECT min(concurrency_key) FROM executions INDEXED BY executions_claim
+  WHERE function_id = :function_id AND state = 'created' AND ready = 1 AND concurrency_key > :after
+  UNION ALL
+  SELECT (SELECT min(concurrency_key) FROM executions INDEXED BY executions_claim
+          WHERE function_id = :function_id AND state = 'created' AND ready = 1 AND concurrency_key > key)
+  FROM keys WHERE key IS NOT NULL
+  LIMIT :most
+)
+SELECT key, NOT EXISTS (
+  SELECT 1 FROM executions INDEXED BY executions_concurrency
+  WHERE environment = :environment AND concurrency_key = key AND state IN ('started', 'aborting')
+    AND id NOT IN (SELECT value FROM json_each(:parked))
+)
+FROM keys WHERE key IS NOT NULL;
+
+-- Of those without a key the first ones, of each free key the first one; of all these the first ones.
 -- name: claim
 UPDATE executions
 SET state = 'started', ready = 0, attempt = attempt + 1, started_at = :now, updated_at = :now,
     build_id = (SELECT live_build_id FROM environments WHERE name = :environment)
 WHERE seq IN (
-  SELECT seq FROM executions
-  WHERE function_id = :function_id AND state = 'created' AND ready = 1
-    AND (discard_at IS NULL OR discard_at > :now OR retries > 0)
+  SELECT seq FROM (
+    SELECT * FROM (
+      SELECT priority, seq FROM executions INDEXED BY executions_claim
+      WHERE function_id = :function_id AND state = 'created' AND ready = 1 AND concurrency_key IS NULL
+        AND (discard_at IS NULL OR discard_at > :now OR retries > 0)
+      ORDER BY priority DESC, seq
+      LIMIT :slots
+    )
+    UNION ALL
+    SELECT priority, seq FROM json_each(:keys) JOIN executions ON seq = (
+      SELECT seq FROM executions INDEXED BY executions_claim
+      WHERE function_id = :function_id AND state = 'created' AND ready = 1 AND concurrency_key = value
+        AND (discard_at IS NULL OR discard_at > :now OR retries > 0)
+      ORDER BY priority DESC, seq
+      LIMIT 1
+    )
+  )
   ORDER BY priority DESC, seq
   LIMIT :slots
 )
