@@ -9,7 +9,17 @@ from collections.abc import Iterator
 import pytest
 from blockbuster import blockbuster_ctx
 
-QUICK = ("os.stat", "os.mkdir", "os.rmdir", "os.unlink", "os.access", "os.readlink", "os.path.abspath", "os.read")
+QUICK = (
+    "os.stat",
+    "os.mkdir",
+    "os.rmdir",
+    "os.unlink",
+    "os.access",
+    "os.readlink",
+    "os.path.abspath",
+    "os.path.samestat",
+    "os.read",
+)
 QUICK_WRITES = ("io.TextIOWrapper.write", "io.BufferedWriter.write")
 """One such call costs less than the hop to a thread that would take it off the loop (2 to 50 against 100 µs); the
 writes are the log's. What reads files or walks folders is not among them."""

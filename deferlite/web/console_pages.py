@@ -80,6 +80,7 @@ def templates() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,
     )
     environment.filters |= {
         "when": when,
@@ -140,3 +141,13 @@ def size(count: int | None) -> str:
     if count is None:
         return "–"
     return f"{count / 1024**2:.0f} MiB" if count >= 1024**2 else f"{count / 1024:.0f} KiB"
+
+
+def _read_ahead() -> None:
+    """At the import, so that no request waits for the disk."""
+    static_files()
+    for name in templates().list_templates():
+        templates().get_template(name)
+
+
+_read_ahead()
