@@ -25,6 +25,7 @@ from deferlite.builder.service import BuildService
 from deferlite.bus import Bus
 from deferlite.executors.local import LocalExecutor
 from deferlite.model.clock import Clock, SystemClock
+from deferlite.model.errors import DeferliteError
 from deferlite.model.ids import ExecutionTokens
 from deferlite.sandbox.levels import probe
 from deferlite.scheduler.dispatcher import Dispatcher
@@ -41,6 +42,10 @@ from deferlite.web.listen import bind_tcp, bind_unix, serve_app
 from deferlite.web.services import Services
 
 log = logging.getLogger("deferlite")
+
+
+class HomeError(DeferliteError):
+    """The server's home cannot be made or written."""
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -152,11 +157,16 @@ async def _running_group() -> AsyncIterator[anyio.abc.TaskGroup]:
 
 
 def _prepare_home(settings: Settings) -> None:
-    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    settings.environments.mkdir(parents=True, exist_ok=True)
-    # What a killed server left of its executions' private folders.
-    shutil.rmtree(settings.home / "scratch", ignore_errors=True)
-    (settings.home / "scratch").mkdir(mode=0o700)
+    scratch = settings.home / "scratch"
+    try:
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.environments.mkdir(parents=True, exist_ok=True)
+        # What a killed server left of its executions' private folders.
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        reason = f"{error.strerror} ({error.filename})"
+        raise HomeError(f"{settings.home} cannot be the home: {reason}; choose a folder of yours with --home") from None
 
 
 def _admin_key(path: Path) -> str:

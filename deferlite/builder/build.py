@@ -55,11 +55,11 @@ class Pipeline:
         await self._store.builds.advance(build.id, BuildState.STARTED)
         runtime = self._runtime(config)
         await self._store.builds.advance(build.id, BuildState.CLONING)
-        folder.path.mkdir(parents=True)
+        await anyio.Path(folder.path).mkdir(parents=True)
         await self._sources.fetch(config, build.commit, build.branch, folder.source, journal.say)
         workspace = await self._workspace(build, config, folder, journal)
         async with AsyncExitStack() as stack:
-            stack.enter_context(workspace.scratch())
+            await stack.enter_async_context(workspace.scratch())
             await self._store.builds.advance(build.id, BuildState.INSTALLING)
             installed = await self._install(workspace, runtime, stack)
             if config.build.prebuild is not None:
@@ -71,6 +71,7 @@ class Pipeline:
             # From here on it is published whatever else is asked: a folder with a manifest has its row.
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(seal, folder, msgspec.json.encode(manifest))
+                await journal.flush()
                 await self._store.builds.publish(build.id, manifest)
         return manifest
 
@@ -84,6 +85,7 @@ class Pipeline:
     async def _workspace(
         self, build: Build, config: EnvironmentConfig, folder: BuildFolder, journal: Journal
     ) -> Workspace:
+        environment = await self._store.environments.get(build.environment)
         return Workspace(
             build=build,
             config=config,
@@ -93,6 +95,7 @@ class Pipeline:
             env=await anyio.to_thread.run_sync(variables.read_env, config.env),
             status=self._status,
             journal=journal,
+            hidden=self._layout.hidden(environment.source),
         )
 
     async def _install(self, workspace: Workspace, runtime: Runtime, stack: AsyncExitStack) -> Installed:

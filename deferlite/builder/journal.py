@@ -20,7 +20,10 @@ MOST_LINES = 50_000
 
 
 class Journal:
-    """Takes lines at any time; ``keep`` writes them until it is cancelled, ``flush`` writes the rest."""
+    """Takes lines at any time; ``keep`` writes them until it is cancelled.
+
+    After ``flush`` all lines said before it are written: flushed before a build's end, its log is whole at its end.
+    """
 
     def __init__(self, store: Store, build_id: str, clock: Clock) -> None:
         self._store = store
@@ -29,6 +32,7 @@ class Journal:
         self._waiting: list[LogLine] = []
         self._count = 0
         self._bell = Bell()
+        self._writing = anyio.Lock()
 
     def say(self, text: str) -> None:
         """deferlite's own words."""
@@ -43,7 +47,9 @@ class Journal:
         if self._count == MOST_LINES:
             stream, text = "system", f"the log ends here: it has {MOST_LINES} lines"
         if self._count <= MOST_LINES:
-            self._waiting.append(LogLine(self._clock.now(), stream, text[:LONGEST_TEXT]))
+            # Names of files may be no UTF-8, which the store refuses.
+            text = text[:LONGEST_TEXT].encode(errors="backslashreplace").decode().replace("\0", "\ufffd")
+            self._waiting.append(LogLine(self._clock.now(), stream, text))
             self._bell.ring()
 
     async def keep(self) -> None:
@@ -53,10 +59,14 @@ class Journal:
             await self.flush()
 
     async def flush(self) -> None:
-        lines, self._waiting = self._waiting, []
-        if lines:
-            with anyio.CancelScope(shield=True):
-                try:
-                    await self._store.logs.append_build(self._build_id, lines)
-                except DeferliteError:
-                    log.exception("build %s: %d lines of its log could not be written", self._build_id, len(lines))
+        with anyio.CancelScope(shield=True):
+            async with self._writing:
+                lines, self._waiting = self._waiting, []
+                if lines:
+                    await self._write(lines)
+
+    async def _write(self, lines: list[LogLine]) -> None:
+        try:
+            await self._store.logs.append_build(self._build_id, lines)
+        except DeferliteError:
+            log.exception("build %s: %d lines of its log could not be written", self._build_id, len(lines))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import anyio.to_thread
 import msgspec
 
 MANIFEST = "manifest.json"
@@ -25,6 +26,11 @@ class Layout(msgspec.Struct, frozen=True):
 
     def build(self, environment: str, build_id: str) -> BuildFolder:
         return BuildFolder(self.builds / environment / build_id)
+
+    def hidden(self, source: str) -> tuple[Path, ...]:
+        """What no build and no execution sees: this home, and the folder of environment files that ``source`` is in."""
+        files = Path(source).parent
+        return (self.home, files) if files.is_absolute() else (self.home,)
 
     def dependencies(self, key: str) -> Path:
         """A content-addressed environment, shared by every build whose dependencies are the same."""
@@ -85,6 +91,10 @@ def remove_leftovers(layout: Layout) -> list[Path]:
 def _folders(parent: Path, depth: int) -> list[Path]:
     pattern = "/".join("*" * depth)
     return [path for path in parent.glob(pattern) if path.is_dir() and not path.is_symlink()]
+
+
+async def remove_tree(folder: Path) -> None:
+    await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def complete_marker(dependencies: Path) -> Path:

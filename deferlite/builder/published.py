@@ -11,7 +11,7 @@ from deferlite.builder import variables
 from deferlite.builder.layout import Layout
 from deferlite.builder.runtimes import Launch
 from deferlite.model.environment import EnvironmentConfig
-from deferlite.model.errors import NotFound
+from deferlite.model.errors import NotFound, WorldError
 from deferlite.model.function import Manifest
 from deferlite.sandbox.launch import LaunchPlan
 from deferlite.store import Store
@@ -30,6 +30,7 @@ class PublishedBuilds:
         Raises:
             NotFound: no such build, it did not succeed, or its files are gone.
             BuildError: a file that ``[env]`` names cannot be read.
+            WorldError: a folder that ``[run] mounts`` names is not there.
         """
         build = await self._store.builds.get(build_id)
         manifest = await self._store.builds.manifest(build_id)
@@ -37,13 +38,24 @@ class PublishedBuilds:
         environment = await self._store.environments.get(build.environment)
         now = environment.config or built
         folder = self._layout.build(build.environment, build.id)
-        return await anyio.to_thread.run_sync(self._plan, folder.path, manifest, built, now)
+        hidden = self._layout.hidden(environment.source)
+        return await anyio.to_thread.run_sync(self._plan, folder.path, manifest, built, now, hidden)
 
-    def _plan(self, folder: Path, manifest: Manifest, built: EnvironmentConfig, now: EnvironmentConfig) -> LaunchPlan:
+    def _plan(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        built: EnvironmentConfig,
+        now: EnvironmentConfig,
+        hidden: tuple[Path, ...],
+    ) -> LaunchPlan:
         launch = msgspec.convert(manifest.launch, Launch)
         project, venv = folder / launch.project, self._layout.home / launch.venv
         if not project.is_dir() or not (venv / launch.executable).exists():
             raise NotFound(f"the files of build {folder.name} are gone: build the environment again")
+        for mount in now.run.mounts:
+            if not Path(mount.removesuffix(":rw")).exists():
+                raise WorldError(f"[run] mounts names {mount}, which is not on this machine: make it, or mend the file")
         # The modules are imported by the runner: they find there what they found when the build was made.
         env = variables.base_variables(venv) | variables.certificates() | variables.read_env(built.env)
         return LaunchPlan(
@@ -54,6 +66,7 @@ class PublishedBuilds:
             modules=manifest.modules,
             django_settings=launch.django_settings,
             read_only=(folder, venv, *map(Path, launch.read_only), *variables.certificate_folders()),
+            hidden=hidden,
             environment=env,
             network=now.run.network,
             memory=now.run.memory,

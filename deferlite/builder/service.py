@@ -131,10 +131,10 @@ class BuildService:
                 seconds = f"{config.build.timeout:g} s"
                 return f"the build took longer than {seconds}: make it shorter, or raise [build] timeout"
         except DeferliteError as error:
-            return str(error)
+            return _plain(str(error))
         except Exception as error:
             log.exception("build %s failed inside deferlite", build.id)
-            return f"(internal) {type(error).__name__}: {error}"
+            return _plain(f"(internal) {type(error).__name__}: {error}")
         return None
 
     async def _overtaken(self, job: Job) -> str:
@@ -152,3 +152,8 @@ class BuildService:
             except Conflict:
                 log.info("build %s had ended already: %s", build.id, error)
         await self._trash.prune(build.environment)
+
+
+def _plain(error: str) -> str:
+    """As the store takes it: names of files may be no UTF-8."""
+    return error.encode(errors="backslashreplace").decode().replace("\0", "\ufffd")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
 import msgspec
 
 from deferlite.builder import variables
 from deferlite.builder.journal import Journal
-from deferlite.builder.layout import BuildFolder, Layout
+from deferlite.builder.layout import BuildFolder, Layout, remove_tree
 from deferlite.builder.plan import TreeFiles
 from deferlite.model.build import Build
 from deferlite.model.environment import EnvironmentConfig
@@ -44,6 +44,8 @@ class Workspace(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str]
     status: SandboxStatus
     journal: Journal
+    hidden: tuple[Path, ...] = ()
+    """As of ``Box``."""
 
     @property
     def files(self) -> TreeFiles:
@@ -59,15 +61,17 @@ class Workspace(msgspec.Struct, frozen=True, kw_only=True):
         """Files that commands write for the server to read, which must not follow a link there."""
         return self.folder.scratch / "taken"
 
-    @contextmanager
-    def scratch(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def scratch(self) -> AsyncIterator[None]:
         """Folders for HOME, TMPDIR and what is handed over, as long as commands run."""
         for folder in (*self._writable(), self.given):
-            folder.mkdir(parents=True, exist_ok=True)
+            await anyio.Path(folder).mkdir(parents=True, exist_ok=True)
         try:
             yield
         finally:
-            shutil.rmtree(self.folder.scratch, ignore_errors=True)
+            # Shielded: a build that has been published is not made a cancelled one.
+            with anyio.CancelScope(shield=True):
+                await remove_tree(self.folder.scratch)
 
     def _writable(self) -> tuple[Path, ...]:
         # Never the build's folder itself: the server writes there, and a link in its way would lead it elsewhere.
@@ -88,6 +92,7 @@ class Workspace(msgspec.Struct, frozen=True, kw_only=True):
         box = Box(
             read_only=(*variables.certificate_folders(), self.given, *read_only),
             writable=(*self._writable(), *writable),
+            hidden=self.hidden,
             network=True,
             cwd=self.project,
             env=env,

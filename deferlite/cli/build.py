@@ -6,12 +6,12 @@ import click
 
 from deferlite.cli.builds import print_build_log
 from deferlite.cli.client import Server
-from deferlite.cli.options import json_option, server_option
+from deferlite.cli.options import environment_of, json_option, server_option
 from deferlite.cli.output import print_json, say
 
 
 @click.command()
-@click.argument("environment")
+@click.argument("environment", type=environment_of)
 @click.option("--wait", is_flag=True, help="Print the log until the build has ended; exit 1 if it failed.")
 @json_option
 @server_option

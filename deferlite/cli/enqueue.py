@@ -10,7 +10,7 @@ import click
 
 from deferlite.cli.client import Server
 from deferlite.cli.errors import Failure
-from deferlite.cli.options import json_option, pair_of, server_option
+from deferlite.cli.options import environment_of, json_option, pair_of, server_option
 from deferlite.cli.output import print_json, say
 from deferlite.sdk.durations import parse_duration
 
@@ -29,7 +29,7 @@ def moment_after(text: str) -> str:
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("environment")
+@click.argument("environment", type=environment_of)
 @click.argument("function")
 @click.argument("arguments", nargs=-1, metavar="[JSON_ARG]...")
 @click.option("--keyword", "-k", multiple=True, type=pair_of, metavar="NAME=JSON", help="A keyword argument.")

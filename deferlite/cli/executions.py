@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from deferlite.cli.client import Server
-from deferlite.cli.options import json_option, pair_of, server_option
+from deferlite.cli.options import environment_of, json_option, pair_of, server_option
 from deferlite.cli.output import age, lasted, print_json, print_table, say
 from deferlite.model.execution import ErrorCode, State
 
 
 @click.command()
-@click.argument("environment")
+@click.argument("environment", type=environment_of)
 @click.option("--state", multiple=True, type=click.Choice([state.value for state in State]), help="Repeatable.")
 @click.option("--function", multiple=True, metavar="NAME", help="Repeatable.")
 @click.option("--error-code", multiple=True, type=click.Choice([code.value for code in ErrorCode]), help="Repeatable.")

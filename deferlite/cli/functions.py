@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from deferlite.cli.client import Server
-from deferlite.cli.options import json_option, server_option
+from deferlite.cli.options import environment_of, json_option, server_option
 from deferlite.cli.output import age, print_json, print_table, say
 
 
 @click.command()
-@click.argument("environment")
+@click.argument("environment", type=environment_of)
 @json_option
 @server_option
 def command(server: Server, as_json: bool, environment: str) -> None:

@@ -13,6 +13,7 @@ from deferlite.cli.client import Server
 from deferlite.settings import default_home
 
 F = TypeVar("F", bound=Callable[..., Any])
+_ENVIRONMENT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}\Z", re.IGNORECASE)
 
 
@@ -50,6 +51,13 @@ def _connect(ctx: click.Context, param: click.Parameter, value: Path) -> Server:
 def json_option(command: F) -> F:
     """``--json``, handed over as ``as_json: bool``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+
+
+def environment_of(text: str) -> str:
+    """For ``type=``: the name of an environment; what cannot be one is wrong usage, and no part of an address."""
+    if not _ENVIRONMENT.match(text):
+        raise click.BadParameter(f"{text!r} is not the name of an environment: small letters, digits and hyphens")
+    return text
 
 
 def id_of(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from deferlite.cli.client import Server
-from deferlite.cli.options import id_of, json_option, server_option
+from deferlite.cli.options import environment_of, id_of, json_option, server_option
 from deferlite.cli.output import age, print_json, print_table, say
 
 
@@ -15,7 +15,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("environment")
+@click.argument("environment", type=environment_of)
 @click.option("--name", default="", help="What it is for, to tell tokens apart.")
 @json_option
 @server_option
@@ -27,7 +27,7 @@ def create(server: Server, as_json: bool, name: str, environment: str) -> None:
 
 
 @command.command("list")
-@click.argument("environment")
+@click.argument("environment", type=environment_of)
 @json_option
 @server_option
 def list_(server: Server, as_json: bool, environment: str) -> None:
@@ -41,7 +41,7 @@ def list_(server: Server, as_json: bool, environment: str) -> None:
 
 
 @command.command()
-@click.argument("environment")
+@click.argument("environment", type=environment_of)
 @click.argument("token_id", type=id_of, metavar="ID")
 @server_option
 def revoke(server: Server, token_id: str, environment: str) -> None:

@@ -16,6 +16,9 @@ from deferlite.model.clock import Clock
 from deferlite.model.execution import Ending
 from deferlite.sandbox.levels import SandboxStatus
 
+LOOK_EVERY = 0.5
+"""Seconds for which a runner's settings count as unedited."""
+
 LAST_SECONDS = 3.0
 """Seconds that interrupted executions have to end before their runner is ended."""
 
@@ -34,6 +37,12 @@ class LocalExecutor:
         self._scratch = scratch
         self._clock = clock
         self._runners: dict[str, WarmRunner] = {}
+        self._outdated: list[WarmRunner] = []
+        """Of builds whose settings were edited: they end what they run."""
+        self._looked: dict[str, float] = {}
+        self._held: dict[str, list[Order]] = {}
+        """Orders that wait until their environment's settings have been looked at."""
+        self._looks: set[asyncio.Task[None]] = set()
         self._where: dict[tuple[str, int], str] = {}
         self._changed = anyio.Event()
         self._count = 0
@@ -54,13 +63,46 @@ class LocalExecutor:
         self._runner(build_id).warm()
 
     def start(self, order: Order) -> None:
-        self._runner(order.build_id).start(order)
+        build_id = order.build_id
+        if build_id in self._held:
+            self._held[build_id].append(order)
+        elif self._stop_at is None and asyncio.get_running_loop().time() > self._looked.get(build_id, 0.0) + LOOK_EVERY:
+            self._held[build_id] = [order]
+            look = asyncio.get_running_loop().create_task(self._look(build_id))
+            self._looks.add(look)
+            look.add_done_callback(self._looks.discard)
+        else:
+            self._runner(build_id).start(order)
+
+    async def _look(self, build_id: str) -> None:
+        """Replace the runner if the settings were edited since it was started; then go on with what was held."""
+        try:
+            runner = self._runners.get(build_id)
+            if runner is not None and await runner.is_outdated() and self._runners.get(build_id) is runner:
+                self._outdated.append(self._runners.pop(build_id))
+                runner.release()
+        finally:
+            self._looked[build_id] = asyncio.get_running_loop().time()
+            for order in self._held.pop(build_id):
+                self._runner(build_id).start(order)
 
     def abort(self, execution_id: str, attempt: int) -> None:
-        for runner in list(self._runners.values()):
+        self._release_held(execution_id)
+        for runner in self._all():
             runner.end((execution_id, attempt), Ending.ABORTED)
 
+    def _release_held(self, execution_id: str) -> None:
+        """Hand a held order over now, so that it can be ended as any other."""
+        for build_id, orders in self._held.items():
+            for order in [order for order in orders if order.id == execution_id]:
+                orders.remove(order)
+                self._runner(build_id).start(order)
+
+    def _all(self) -> list[WarmRunner]:
+        return [*self._runners.values(), *self._outdated]
+
     async def release(self, build_id: str) -> None:
+        self._looked.pop(build_id, None)
         runner = self._runners.get(build_id)
         if runner is not None:
             runner.release()
@@ -70,17 +112,20 @@ class LocalExecutor:
         # A second call, with less patience, hurries the first.
         self._stop_at = min(self._stop_at or float("inf"), loop.time() + drain)
         self._note()
+        if self._looks:
+            await asyncio.wait(self._looks)
         while self._busy() and loop.time() < self._stop_at:
             await self._wait(self._stop_at - loop.time())
-        for runner in list(self._runners.values()):
+        for runner in self._all():
             runner.interrupt()
         last = loop.time() + LAST_SECONDS
         while self._busy() and loop.time() < last:
             await self._wait(last - loop.time())
         async with anyio.create_task_group() as closing:
-            for runner in list(self._runners.values()):
+            for runner in self._all():
                 closing.start_soon(runner.close)
         self._runners.clear()
+        self._outdated.clear()
 
     def pids(self) -> dict[str, int]:
         """The process of each build's runner, by build."""
@@ -96,12 +141,13 @@ class LocalExecutor:
         return runner
 
     def _busy(self) -> bool:
-        return any(runner.busy for runner in self._runners.values())
+        return any(runner.busy for runner in self._all())
 
     def _note(self) -> None:
         """Something has ended: forget released runners, wake a stop."""
         for build_id in [build_id for build_id, runner in self._runners.items() if runner.gone_for_good]:
             del self._runners[build_id]
+        self._outdated = [runner for runner in self._outdated if not runner.gone_for_good]
         self._changed.set()
 
     async def _wait(self, seconds: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +71,7 @@ class WarmRunner:
         self._builds = builds
         self._status = status
         self._scratch = scratch
+        self._launches = 0
         self._sink = sink
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
@@ -105,6 +107,15 @@ class WarmRunner:
     def warm(self) -> None:
         self._released = False
         self._ensure()
+
+    async def is_outdated(self) -> bool:
+        """Whether its build would be started in another way now, since its environment's settings were edited."""
+        if self._plan is None or not self._ready:
+            return False
+        try:
+            return await self._builds.locate(self._build_id) != self._plan
+        except DeferliteError:
+            return False
 
     def start(self, order: Order) -> None:
         attempt = self._attempts[order.id, order.attempt] = _Attempt(order)
@@ -163,9 +174,11 @@ class WarmRunner:
                 await asyncio.sleep(min(0.1 * 2**self._failures, LONGEST_PAUSE))
             self._plan = await self._builds.locate(self._build_id)
             self._variables = base_variables(self._plan)
-            await anyio.Path(self._scratch).mkdir(parents=True, exist_ok=True)
+            self._launches += 1
+            scratch = self._folder()
+            await anyio.Path(scratch).mkdir(parents=True, exist_ok=True)
             limits = Limits(memory=self._plan.memory)
-            runner = Runner(self._plan, self._status, self._scratch, limits, self)
+            runner = Runner(self._plan, self._status, scratch, limits, self)
             self._error = None
             self._runner = runner
             self._importing = self._loop.call_later(IMPORT_TIMEOUT, self._too_slow)
@@ -287,7 +300,12 @@ class WarmRunner:
     def printed(self, text: str) -> None:
         log.debug("runner of build %s: %s", self._build_id, text.rstrip())
 
+    def _folder(self) -> Path:
+        """Of the present runner alone: what executions left in a dead one's is not for those that follow."""
+        return self._scratch / str(self._launches)
+
     def gone(self, reason: str, importing: bool) -> None:
+        self._loop.run_in_executor(None, shutil.rmtree, self._folder(), True)
         self._runner = None
         self._ready = False
         self._cancel_timers()

@@ -124,7 +124,8 @@ class Zygote:
 
     def _end(self) -> NoReturn:
         """The server is gone: so is everything here."""
-        limit = monotonic() + SWEEP
+        # The end of process 1 ends its whole namespace at one stroke, however fast something forks there.
+        limit = monotonic() + (SWEEP if getpid() != 1 else 0.0)
         while (below := trees.tree(getpid())[1:]) and monotonic() < limit:
             trees.kill_all(below)
             trees.reap(below)

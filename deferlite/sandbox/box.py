@@ -21,6 +21,8 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
 
     read_only: tuple[Path, ...] = ()
     writable: tuple[Path, ...] = ()
+    hidden: tuple[Path, ...] = ()
+    """Empty but for what of the other folders lies inside: the server's own, wherever it is kept."""
     network: bool = True
     cwd: Path
     env: dict[str, str]
@@ -84,6 +86,15 @@ def _system() -> Iterator[str]:
 
 def _folders(box: Box) -> Iterator[str]:
     binds = [("--ro-bind", path) for path in box.read_only] + [("--bind", path) for path in box.writable]
+    hidden = [path for path in box.hidden if _is_shown(path, box)]
     # Outer folders first: a mount hides what was mounted below its place before.
-    for option, path in sorted(binds, key=lambda bind: len(bind[1].parts)):
-        yield from (option, str(path), str(path))
+    for option, path in sorted([*(("--tmpfs", path) for path in hidden), *binds], key=lambda bind: len(bind[1].parts)):
+        yield from (option, str(path)) if option == "--tmpfs" else (option, str(path), str(path))
+    for path in hidden:
+        yield from ("--remount-ro", str(path))
+
+
+def _is_shown(path: Path, box: Box) -> bool:
+    """Whether it is there to be hidden: below something else that the box shows."""
+    shown = (*map(Path, SYSTEM), *box.read_only, *box.writable)
+    return path.is_dir() and any(path != folder and path.is_relative_to(folder) for folder in shown)

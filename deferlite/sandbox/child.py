@@ -83,7 +83,9 @@ class Child:
 
     def kill(self) -> None:
         """SIGKILL to the whole tree, which has happened when ``ended`` is called."""
-        if self.running and self._sweep is None:
+        if self.running and self._trusted:
+            kill_group(self.pid)
+        elif self.running and self._sweep is None:
             self._sweep = self._kill_tree()
 
     def close(self) -> None:
@@ -125,4 +127,4 @@ class Child:
 
     def _kill_tree(self) -> asyncio.Future[None]:
         # In a thread: it reads all of /proc.
-        return self._loop.run_in_executor(None, kill_group if self._trusted else kill_tree, self.pid)
+        return self._loop.run_in_executor(None, kill_tree, self.pid)

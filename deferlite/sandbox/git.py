@@ -45,6 +45,9 @@ _SETTINGS = {
     "gc.auto": "0",
     "maintenance.auto": "false",
 }
+LONGEST_SUBJECT = 500
+"""Characters of a commit's subject that are kept."""
+
 _SECRET = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 _ESCAPE = re.compile(r"\\([0-7]{3}|.)")
 _ESCAPES = {"a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", '"': '"', "\\": "\\"}
@@ -135,7 +138,10 @@ async def open_checkout(path: Path) -> Checkout:
         said = await git("rev-parse", "--absolute-git-dir", "--git-common-dir", "--is-bare-repository", cwd=path)
     except WorldError as error:
         raise RepositoryError(await anyio.to_thread.run_sync(_why_not, path, error)) from None
-    git_dir, common_dir, bare = said.splitlines()
+    try:
+        git_dir, common_dir, bare = said.split("\n")
+    except ValueError:
+        raise RepositoryError(f"repository {path} lies in a folder with a line break in its name: rename it") from None
     # --git-common-dir is relative to where it was asked.
     common = Path(os.path.normpath(path / common_dir))
     return Checkout(path, Path(git_dir), common, None if bare == "true" else path)
@@ -177,14 +183,22 @@ async def local_tip(checkout: Checkout, branch: str | None) -> Tip:
     if ref is None:
         said = await git("rev-list", "--max-count=1", "--format=%s", "HEAD", "--", cwd=checkout.path)
         commit, _, subject = said.removeprefix("commit ").partition("\n")
-        return Tip(commit, None, subject)
+        return Tip(commit, None, _plain(subject))
     form = "--format=%(refname) %(objectname) %(subject)"
-    for line in (await git("for-each-ref", form, ref, cwd=checkout.path)).splitlines():
-        name, commit, subject = line.split(" ", 2)
+    # Names and subjects may hold what splitlines() takes for the end of a line.
+    for line in (await git("for-each-ref", form, ref, cwd=checkout.path)).split("\n"):
+        name, _, rest = line.partition(" ")
         if name == ref:
-            return Tip(commit, ref.removeprefix(HEADS), subject)
+            commit, _, subject = rest.partition(" ")
+            return Tip(commit, ref.removeprefix(HEADS), _plain(subject))
     said = await git("for-each-ref", "--format=%(refname)", HEADS, cwd=checkout.path)
-    raise _no_branch(str(checkout.path), ref, said.splitlines(), asked=branch is not None)
+    raise _no_branch(str(checkout.path), ref, filter(None, said.split("\n")), asked=branch is not None)
+
+
+def _plain(subject: str) -> str:
+    """A line for people, whatever the commit's author wrote: no control characters, and not too long."""
+    text = "".join(sign if sign.isprintable() else "\ufffd" for sign in subject)
+    return text if len(text) <= LONGEST_SUBJECT else text[: LONGEST_SUBJECT - 1] + "…"
 
 
 async def head_ref(checkout: Checkout) -> str | None:
@@ -238,7 +252,7 @@ def _advertised(said: str) -> tuple[dict[str, str], str | None]:
     """What ls-remote lists: refs with their commits, and the branch that HEAD names."""
     refs: dict[str, str] = {}
     head = None
-    for line in said.splitlines():
+    for line in said.split("\n"):
         left, _, name = line.partition("\t")
         if left.startswith("ref: ") and name == "HEAD":
             head = left.removeprefix("ref: ")

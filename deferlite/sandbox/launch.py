@@ -20,6 +20,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Further folders for imports after the project, such as its ``src``."""
     read_only: tuple[Path, ...] = ()
     """What the box shows besides the project and the interpreter's installation: the build's folder."""
+    hidden: tuple[Path, ...] = ()
+    """What the box never shows: the server's own folders, but for what is named here."""
     environment: dict[str, str] = {}
     """Variables while modules are imported: the environment's own, none of a single execution."""
     network: bool = True

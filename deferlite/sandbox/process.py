@@ -81,7 +81,7 @@ async def output(
     env: Mapping[str, str] | None = None,
     timeout: float = 30,
 ) -> str:
-    """The stdout of a small trusted command; ``env`` None inherits the server's.
+    """The stdout of a small trusted command, which runs in ``/`` or ``cwd``; ``env`` None inherits the server's.
 
     Raises:
         WorldError: it failed, with the end of its stderr, or took longer than ``timeout`` seconds.
@@ -90,7 +90,7 @@ async def output(
     errors: list[str] = []
     done = await run(
         argv,
-        cwd=cwd or Path.cwd(),
+        cwd=cwd or Path("/"),
         env=os.environ if env is None else env,
         status=None,
         timeout=timeout,

@@ -320,6 +320,7 @@ def runner_box(plan: LaunchPlan, scratch: Path) -> Box:
     return Box(
         read_only=tuple(dict.fromkeys([*read_only, *(Path(folder) for folder, _, mode in mounts if not mode)])),
         writable=(scratch, *(Path(folder) for folder, _, mode in mounts if mode)),
+        hidden=plan.hidden,
         network=plan.network,
         cwd=plan.project,
         env=base_variables(plan),

@@ -98,6 +98,9 @@ class Repositories:
             await self._look(environment, config)
         except StoreError as error:
             log.error("environment %s: cannot ask for a build: %s", environment.name, error)
+        except Exception:
+            # A fault of deferlite's own, which a strange repository has found: the others are still watched.
+            log.exception("environment %s: its repository cannot be looked at", environment.name)
 
     async def _look(self, environment: Environment, config: EnvironmentConfig) -> None:
         try:

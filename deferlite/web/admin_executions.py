@@ -57,7 +57,11 @@ class _Handlers:
     async def list(self, request: Request) -> Response:
         query = request.query_params
         refuse_unknown(query, FILTERS + PAGES)
-        page = await self._executions.list(parse_filter(query), parse_page(query))
+        wanted, size = parse_filter(query), parse_page(query)
+        if wanted.environment is not None:
+            # A mistyped name is not an environment without executions.
+            await self._services.store.environments.get(wanted.environment)
+        page = await self._executions.list(wanted, size)
         info = {
             "has_next_page": page.has_next_page,
             "has_prev_page": page.has_prev_page,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-import anyio
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,8 +17,6 @@ from deferlite.web.services import Services
 
 CHUNK = 1000
 """Lines read from the store at a time."""
-LINGER = 0.3
-"""Seconds after the end in which last lines may still be written."""
 Reader = Callable[[int], Awaitable[list[tuple[int, str]]]]
 """(after_seq) -> (seq, line of NDJSON), at most CHUNK."""
 
@@ -71,18 +68,14 @@ async def build_log(services: Services, request: Request, build_id: str) -> Resp
 async def _lines(
     read: Reader, ended: Callable[[], Awaitable[bool]], bell: Bell | None, after: int
 ) -> AsyncIterator[str]:
-    watched = False
     while True:
-        # Asked before the lines are read, so that none of those before the end is missed.
+        # Asked before the lines are read: all of them are written before the end is.
         over = bell is None or await ended()
-        if over and watched:
-            await anyio.sleep(LINGER)
         while lines := await read(after):
             after = lines[-1][0]
             yield "".join(text for _, text in lines)
         if over or bell is None:
             return
-        watched = True
         await bell.wait()
 
 

@@ -6,7 +6,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
-from deferlite.web import admin, console, health, openapi, public_v1, public_v2
+from deferlite.web import admin, console, health, metrics, openapi, public_v1, public_v2
 from deferlite.web.auth import AdminGuard
 from deferlite.web.errors import HANDLERS
 from deferlite.web.services import Services
@@ -19,6 +19,7 @@ def routes(services: Services) -> list[BaseRoute]:
         *public_v1.routes(services),
         *health.routes(services),
         *openapi.routes(services),
+        *metrics.routes(services),
         *admin.routes(services),
         *console.routes(services),
     ]

@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from deferlite.executors.local import LOOK_EVERY
 from deferlite.executors.outcomes import seconds
 from deferlite.model.execution import Ending
 from deferlite.sandbox.levels import Level, SandboxStatus
@@ -331,3 +332,24 @@ async def test_the_runner_speaks_every_python_from_3_10(make_bench: MakeBench, p
 )
 def test_durations_are_told_as_people_do(duration: float, text: str) -> None:
     assert seconds(duration) == text
+
+
+async def test_edited_settings_take_effect_while_an_execution_goes_on_as_it_began(
+    make_bench: MakeBench, tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(
+        "import os, time\ndef where():\n    return os.getcwd()\n"
+        "def waits():\n    print(1, flush=True)\n    time.sleep(2)\n    return os.getcwd()\n"
+    )
+    plans = Plans()
+    plans.add("shop", tmp_path, "shop")
+    async with make_bench(plans) as bench:
+        assert json.loads((await bench.run("where", build="shop")).result) == str(tmp_path)
+        old = bench.start("waits", build="shop")
+        await bench.sink.first_line(old)
+        await anyio.sleep(LOOK_EVERY)
+        plans.add("shop", tmp_path, "shop", workdir="scratch")
+        assert "/scratch/" in json.loads((await bench.run("where", build="shop")).result)
+        assert old not in bench.sink.outcomes
+        assert json.loads((await bench.sink.outcome(old)).result) == str(tmp_path)
+        assert list(bench.executor.pids()) == ["shop"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from deferlite.model.execution import Ending
+from deferlite.sandbox.levels import Level, SandboxStatus
 from tests.contract.benches import Bench, MakeBench, Plans
 
 pytestmark = pytest.mark.anyio
@@ -33,6 +36,17 @@ def raises(message):
 
 def fine():
     return "fine"
+
+def lists(folder):
+    return os.listdir(folder)
+
+def leaves_a_secret():
+    open(os.environ["HOME"] + "/secret", "w").close()
+    print("left", flush=True)
+    time.sleep(60)
+
+def finds():
+    return [name for _, _, names in os.walk(os.path.dirname(os.environ["HOME"])) for name in names]
 '''
 IMPORTING = HOSTILE + '\nsays(open(os.path.join(os.path.dirname(__file__), "words"), encoding="latin-1").read())\n'
 LOG = '{"type":"log","level":"INFO","time":%s,"size":1}\nx'
@@ -63,17 +77,17 @@ async def hostile(make_bench: MakeBench, tmp_path: Path) -> AsyncIterator[Bench]
 
 @pytest.mark.parametrize("words", FORGED)
 async def test_a_forged_frame_of_an_execution_is_its_own_failure(hostile: Bench, words: str) -> None:
-    neighbour = hostile.start("says", "")
-    execution = hostile.start("says", FORGED[words])
+    neighbour = hostile.start("says", "", build="hostile")
+    execution = hostile.start("says", FORGED[words], build="hostile")
     outcome = await hostile.sink.outcome(execution)
     json.loads(outcome.result)
     assert all(0 <= line.time < 1 << 62 and len(line.level) < 100 for line in hostile.sink.lines.get(execution, []))
     assert (await hostile.sink.outcome(neighbour)).ending is Ending.RETURNED
-    assert json.loads((await hostile.run("fine")).result) == "fine"
+    assert json.loads((await hostile.run("fine", build="hostile")).result) == "fine"
 
 
 async def test_an_error_with_a_lone_surrogate_is_plain_json(hostile: Bench) -> None:
-    outcome = await hostile.run("raises", "a \ud800 b")
+    outcome = await hostile.run("raises", "a \ud800 b", build="hostile")
     assert json.loads(outcome.result)["message"] == "a \\ud800 b"
 
 
@@ -81,7 +95,8 @@ IMPORTED = {
     "a log of another's execution": '{"type":"log","id":"%s","attempt":1,"stream":"stdout","time":1,"size":1}\nx',
     "an end of another's execution": '{"type":"ended","id":"%s","attempt":1,"ending":"returned","size":1}\n1',
     "an end that is none": '{"type":"ended","id":"x","attempt":1,"ending":"nonsense"}\n',
-    "a number that no store takes": '{"type":"ended","id":"x","attempt":1,"ending":"raised","memory_peak":1' + "0" * 30 + "}\n",
+    "a number that no store takes": '{"type":"ended","id":"x","attempt":1,"ending":"raised","memory_peak":1%030d}\n'
+    % 0,
     "a payload without end": '{"type":"log","id":"x","attempt":1,"size":100000000000}\n',
     "a header without end": "x" * 100_000,
     "an error that is none": '{"type":"failed","size":2}\n17',
@@ -100,7 +115,7 @@ async def test_a_module_that_speaks_as_the_runner_reaches_nobody_else(
     plans.add("hostile", tmp_path / "hostile", "hostile")
     plans.add("importing", tmp_path / "importing", "importing")
     async with make_bench(plans) as bench:
-        victim = bench.start("says", "")
+        victim = bench.start("says", "", build="hostile")
         said = IMPORTED[words] % victim if "%s" in IMPORTED[words] else IMPORTED[words]
         (tmp_path / "importing" / "words").write_text(said, encoding="latin-1")
         outcome = await bench.run("fine", build="importing")
@@ -109,3 +124,27 @@ async def test_a_module_that_speaks_as_the_runner_reaches_nobody_else(
         assert json.loads((await bench.sink.outcome(victim)).result) is None
         assert bench.sink.lines.get(victim) is None
         assert set(bench.sink.lines) <= {victim}
+
+
+async def test_what_an_execution_left_when_its_runner_was_killed_is_not_for_the_next(hostile: Bench) -> None:
+    execution = hostile.start("leaves_a_secret", build="hostile")
+    await hostile.sink.first_line(execution)
+    os.kill(hostile.executor.pids()["hostile"], signal.SIGKILL)
+    assert (await hostile.sink.outcome(execution)).ending is Ending.INTERNAL
+    assert json.loads((await hostile.run("finds", build="hostile")).result) == []
+
+
+async def test_the_servers_home_is_hidden_inside_a_folder_that_the_box_shows(
+    make_bench: MakeBench, tmp_path: Path, status: SandboxStatus
+) -> None:
+    if status.level is not Level.BUBBLEWRAP:
+        pytest.skip("there are no walls")
+    project = tmp_path / "opt" / "home" / "builds" / "shop"
+    project.mkdir(parents=True)
+    (project / "hostile.py").write_text(HOSTILE)
+    (tmp_path / "opt" / "home" / "admin.token").write_text("secret")
+    plans = Plans()
+    plans.add("hostile", project, "hostile", read_only=(tmp_path / "opt",), hidden=(tmp_path / "opt" / "home",))
+    async with make_bench(plans) as bench:
+        seen = json.loads((await bench.run("lists", str(tmp_path / "opt" / "home"), build="hostile")).result)
+        assert seen == ["builds"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -237,3 +238,24 @@ async def test_an_interpreter_that_nothing_has_lists_what_there_is(
 def test_layout_is_below_the_home(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     assert layout.build("shop", "1").source == tmp_path / "builds" / "shop" / "1" / "source"
+
+
+async def test_the_log_is_whole_when_the_build_has_ended(shop: Workshop) -> None:
+    repository = shop.repository({"jobs.py": job()})
+    await shop.environment(repository)
+    build = await shop.request(repository.git("rev-parse", "HEAD"))
+    await shop.ended(build)
+    # Read at once: nothing may be written afterwards.
+    assert "found 1: job" in await shop.log(build)
+
+
+async def test_a_name_that_is_no_utf8_is_told_in_the_error(shop: Workshop) -> None:
+    repository = shop.repository({"jobs.py": job()})
+    Path(os.fsdecode(os.fsencode(repository.path) + b"/caf\xe9")).mkdir()
+    Path(os.fsdecode(os.fsencode(repository.path) + b"/caf\xe9/x.py")).write_text(job("other"))
+    repository.commit("latin", {})
+    failed = await shop.build(repository, directory="nowhere")
+    assert failed.state is BuildState.FAILED
+    assert "caf" in (failed.error or "") and "nowhere" in await shop.log(failed)
+    good = await shop.build(repository)
+    assert good.finished_at is not None

@@ -96,6 +96,8 @@ def test_the_home_may_come_from_the_environment(home: Path) -> None:
         ("builds", "a", "b", "c"),
         ("builds", "logs", "staging"),
         ("execution", "show", "7"),
+        ("functions", "../status"),
+        ("token", "create", "Staging"),
         ("executions", "staging", "--state", "runing"),
         ("executions", "staging", "--metadata", "user"),
         ("executions", "staging", "--limit", "0"),
@@ -114,6 +116,14 @@ def test_wrong_usage_is_2(home: Path, words: tuple[str, ...]) -> None:
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr
+
+
+def test_a_home_that_cannot_be_is_a_sentence() -> None:
+    home = "/proc/deferlite-home"
+    deferlite = Path(sys.executable).parent / "deferlite"
+    done = subprocess.run([str(deferlite), "serve", "--home", home], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{home} cannot be the home: " in done.stderr and "Traceback" not in done.stderr
 
 
 def test_an_argument_that_is_not_json_is_shown_with_its_cure(home: Path) -> None:

@@ -147,8 +147,8 @@ async def test_executions_are_filtered_and_paged(tmp_path: Path) -> None:
 
 async def test_what_is_not_there_fails_with_its_name(tmp_path: Path) -> None:
     async with server(tmp_path) as (_, run):
-        for words in (("builds", "nowhere"), ("functions", "nowhere"), ("build", "nowhere"), ("rollback", "nowhere")):
-            result = await run(*words)
+        for command in ("builds", "functions", "executions", "build", "rollback"):
+            result = await run(command, "nowhere")
             assert (result.exit_code, result.stdout) == (1, "")
             assert "nowhere" in result.stderr
         assert (await run("execution", "show", new_id(0))).exit_code == 1

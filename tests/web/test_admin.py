@@ -213,6 +213,22 @@ async def test_an_execution_says_why_it_waits(admin: httpx.AsyncClient, store: S
     assert "retired" in (await admin.get(f"/executions/{due}")).json()["data"]["waits_for"]
 
 
+async def test_an_execution_says_that_its_key_is_taken(admin: httpx.AsyncClient, store: Store, stand_in: Any) -> None:
+    await enqueue(store, concurrency_key="acme")
+    await stand_in.start("hello")
+    second = await enqueue(store, "add", concurrency_key="acme")
+    assert 'key "acme"' in (await admin.get(f"/executions/{second}")).json()["data"]["waits_for"]
+
+
+@pytest.mark.parametrize("part", ["", "/arguments", "/result", "/attempts", "/children", "/logs"])
+async def test_every_part_of_an_unknown_execution_is_404(admin: httpx.AsyncClient, part: str) -> None:
+    assert (await admin.get(f"/executions/{new_id(0)}{part}")).status_code == 404
+
+
+async def test_executions_of_an_unknown_environment_are_404(admin: httpx.AsyncClient) -> None:
+    assert (await admin.get("/executions", params={"environment": "nowhere"})).status_code == 404
+
+
 async def test_results_are_waited_for(admin: httpx.AsyncClient, store: Store, stand_in: Any) -> None:
     id = await enqueue(store)
     assert (await admin.get(f"/executions/{id}/result")).status_code == 202

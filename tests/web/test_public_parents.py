@@ -11,6 +11,7 @@ import pytest
 from deferlite.bus import Bus
 from deferlite.model.events import ParentParked, ParentReady, ParentResumed
 from deferlite.model.execution import State
+from deferlite.web import waiting
 from deferlite.web.services import Services
 
 pytestmark = pytest.mark.anyio
@@ -115,3 +116,31 @@ async def test_a_parent_that_waits_in_vain_is_resumed_too(
     assert answer.status_code == 202
     done = await api.get(f"{E}/{child['id']}/results?wait=0.01")
     assert done.status_code == 202
+
+
+async def test_a_parent_without_a_slot_is_told_to_ask_again(
+    api: httpx.AsyncClient,
+    anonymous: httpx.AsyncClient,
+    services: Services,
+    stand_in: Any,
+    bus: Bus,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "RESUME_SECONDS", 0.01)
+    await put(api)
+    (claimed,) = await stand_in.start("hello")
+    anonymous.headers["authorization"] = f"Bearer {services.execution_tokens.issue(claimed.id, claimed.attempt)}"
+    child = (await anonymous.put(E, json={"function_name": "add"})).json()["data"]
+    await stand_in.succeed("add", 3)
+    for query in ("wait=0.01", "wait=0"):
+        refused = await anonymous.get(f"{E}/{child['id']}/results?{query}")
+        assert refused.status_code == 202 and "ask again" in refused.json()["message"]
+    asked: list[ParentReady] = []
+
+    def resume(event: ParentReady) -> None:
+        asked.append(event)
+        bus.publish(ParentResumed(environment=event.environment, execution_id=event.execution_id))
+
+    with bus.listening(ParentReady, resume):
+        assert (await anonymous.get(f"{E}/{child['id']}/results?wait=30")).json() == 3
+    assert [event.parked for event in asked] == [False]

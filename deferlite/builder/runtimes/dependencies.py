@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -16,6 +15,7 @@ import anyio.to_thread
 import msgspec
 
 from deferlite.builder.layout import Layout, complete_marker, is_complete
+from deferlite.builder.layout import remove_tree as remove_tree
 
 UNUSED_SECONDS = 86400.0
 """How long a set of dependencies that no build uses is kept: a branch switched back finds it again."""
@@ -86,7 +86,3 @@ def _mark(folder: Path, content: bytes) -> None:
     partial.write_bytes(content)
     os.sync()
     partial.replace(marker)
-
-
-async def remove_tree(folder: Path) -> None:
-    await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
