@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -25,14 +24,13 @@ from deferlite.builder.service import BuildService
 from deferlite.bus import Bus
 from deferlite.executors.local import LocalExecutor
 from deferlite.model.clock import Clock, SystemClock
-from deferlite.model.errors import DeferliteError
 from deferlite.model.ids import ExecutionTokens
 from deferlite.sandbox.levels import probe
 from deferlite.scheduler.dispatcher import Dispatcher
 from deferlite.scheduler.orders import OrderBook
 from deferlite.scheduler.recovery import recover
 from deferlite.scheduler.timers import Timers
-from deferlite.settings import Settings
+from deferlite.settings import Settings, make_home
 from deferlite.store import Store
 from deferlite.watcher.environments import EnvironmentFiles
 from deferlite.watcher.repositories import Repositories
@@ -42,10 +40,6 @@ from deferlite.web.listen import bind_tcp, bind_unix, serve_app
 from deferlite.web.services import Services
 
 log = logging.getLogger("deferlite")
-
-
-class HomeError(DeferliteError):
-    """The server's home cannot be made or written."""
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -157,16 +151,9 @@ async def _running_group() -> AsyncIterator[anyio.abc.TaskGroup]:
 
 
 def _prepare_home(settings: Settings) -> None:
-    scratch = settings.home / "scratch"
-    try:
-        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        settings.environments.mkdir(parents=True, exist_ok=True)
-        # What a killed server left of its executions' private folders.
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        reason = f"{error.strerror} ({error.filename})"
-        raise HomeError(f"{settings.home} cannot be the home: {reason}; choose a folder of yours with --home") from None
+    make_home(settings.home, settings.environments)
+    if settings.home.stat().st_mode & 0o077:
+        log.warning("other users of this machine may read %s: `chmod 700 %s` mends it", settings.home, settings.home)
 
 
 def _admin_key(path: Path) -> str:

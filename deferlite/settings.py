@@ -24,6 +24,10 @@ else:  # pragma: no cover
 FILE = "deferlite.toml"
 
 
+class HomeError(DeferliteError):
+    """The folder cannot be the home; the message names the reason and the cure."""
+
+
 class SettingsError(DeferliteError):
     """A setting is wrong; the message names where it was said and the cure."""
 
@@ -164,6 +168,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return cls(**values)
 
 
+def make_home(home: Path, environments: Path) -> None:
+    """Make the home and the folder of the environment files, open to this user alone: both hold secrets.
+
+    Raises:
+        HomeError: they cannot be made.
+    """
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        environments.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"{error.strerror} ({error.filename})"
+        raise HomeError(f"{home} cannot be the home: {reason}; choose a folder of yours with --home") from None
+
+
 def _resolve(
     row: Setting, flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str, Any], at: str
 ) -> Any:
@@ -182,7 +200,7 @@ def _parse(row: Setting, value: Any, where: str) -> Any:
     try:
         return row.parse(value)
     except (ValueError, TypeError) as error:
-        raise SettingsError(f"{where}: {error}, not {value!r}") from None
+        raise SettingsError(f"{where}: {value!r} will not do: {error}") from None
 
 
 def _read(file: Path) -> Mapping[str, Any]:

@@ -59,14 +59,8 @@ class Pipeline:
         await self._sources.fetch(config, build.commit, build.branch, folder.source, journal.say)
         workspace = await self._workspace(build, config, folder, journal)
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(workspace.scratch())
-            await self._store.builds.advance(build.id, BuildState.INSTALLING)
-            installed = await self._install(workspace, runtime, stack)
-            if config.build.prebuild is not None:
-                await self._store.builds.advance(build.id, BuildState.GENERATING)
-                await self._prebuild(workspace, installed, config.build.prebuild)
-            await self._store.builds.advance(build.id, BuildState.COMPILING)
-            manifest = await runtime.discover(workspace, installed)
+            async with workspace.scratch():
+                manifest = await self._make(build, workspace, runtime, stack)
             await self._store.builds.advance(build.id, BuildState.PUBLISHING)
             # From here on it is published whatever else is asked: a folder with a manifest has its row.
             with anyio.CancelScope(shield=True):
@@ -74,6 +68,17 @@ class Pipeline:
                 await journal.flush()
                 await self._store.builds.publish(build.id, manifest)
         return manifest
+
+    async def _make(self, build: Build, workspace: Workspace, runtime: Runtime, stack: AsyncExitStack) -> Manifest:
+        """All that runs the project's code."""
+        await self._store.builds.advance(build.id, BuildState.INSTALLING)
+        installed = await self._install(workspace, runtime, stack)
+        prebuild = workspace.config.build.prebuild
+        if prebuild is not None:
+            await self._store.builds.advance(build.id, BuildState.GENERATING)
+            await self._prebuild(workspace, installed, prebuild)
+        await self._store.builds.advance(build.id, BuildState.COMPILING)
+        return await runtime.discover(workspace, installed)
 
     def _runtime(self, config: EnvironmentConfig) -> Runtime:
         name = config.build.runtime or "python"

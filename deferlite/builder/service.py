@@ -145,7 +145,10 @@ class BuildService:
         return f"overtaken by build {newer.number} ({(newer.commit or 'worktree')[:12]})"
 
     async def _finish(self, build: Build, error: str | None) -> None:
-        if error is not None:
+        if error is None:
+            log.info("environment %s: build %d is live", build.environment, build.number)
+        else:
+            log.error("environment %s: build %d failed: %s", build.environment, build.number, error.partition("\n")[0])
             await self._trash.remove_build(build)
             try:
                 await self._store.builds.fail(build.id, error)

@@ -69,7 +69,6 @@ class Workspace(msgspec.Struct, frozen=True, kw_only=True):
         try:
             yield
         finally:
-            # Shielded: a build that has been published is not made a cancelled one.
             with anyio.CancelScope(shield=True):
                 await remove_tree(self.folder.scratch)
 

@@ -12,8 +12,8 @@ from deferlite.cli.options import id_of, json_option, server_option
 from deferlite.cli.output import age, lasted, print_json, print_json_line, print_log_line, print_table
 
 
-@click.command(options_metavar="ENV | logs ID")
-@click.argument("words", nargs=-1, required=True, metavar="[OPTIONS]")
+@click.command()
+@click.argument("words", nargs=-1, required=True, metavar="ENV | logs ID")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many builds.")
 @click.option("--follow/--no-follow", default=True, help="Follow a log while its build runs.")
 @json_option

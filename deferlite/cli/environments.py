@@ -29,8 +29,9 @@ def command(server: Server, as_json: bool, retired: bool) -> None:
         map(_row, environments),
     )
     for environment in environments:
-        for fault in (environment["error"] or "").splitlines():
-            say(f"{environment['name']}: {fault}")
+        for fault in f"{environment['error'] or ''}\n{environment['problem'] or ''}".split("\n"):
+            if fault:
+                say(f"{environment['name']}: {fault}")
     if not environments:
         say(f"no environments yet: put a file into {server.home / 'environments'}, or run `deferlite init`")
 
@@ -55,4 +56,6 @@ def _state(environment: dict[str, Any]) -> str:
         return "retired"
     if environment["error"]:
         return "broken"
+    if environment["problem"]:
+        return "no repository"
     return "live" if environment["live_build"] else "no build"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from deferlite.cli.output import say
 from deferlite.model.errors import DeferliteError
 from deferlite.model.ids import is_environment_name
 from deferlite.sandbox.git import local_tip, open_checkout
+from deferlite.settings import make_home
 
 _LONGEST_NAME = 63
 _PROJECT_FILES = ("pyproject.toml", "requirements.txt", "uv.lock", "package.json", "manage.py")
@@ -48,9 +50,13 @@ def command(home: Path, environments: Path | None, name: str | None, folder: Pat
     folder = folder.resolve()
     found = anyio.run(_find, folder)
     name = _name(name or folder.name)
-    file = (environments.expanduser().absolute() if environments else home / "environments") / f"{name}.toml"
+    environments = environments.expanduser().absolute() if environments else home / "environments"
+    make_home(home, environments)
+    file = environments / f"{name}.toml"
     _write(file, _content(found))
     click.echo(str(file))
+    if folder != found.repository and not found.directory:
+        say(f"{folder} has no project file of its own, so the whole repository is built: `directory` changes that")
     if not found.has_commit:
         say("the repository has no commit yet: the first build starts with the first commit")
     say(f"`deferlite serve --home {home}` builds it, `deferlite builds {name} --home {home}` shows how it goes")
@@ -101,8 +107,8 @@ def _content(found: Found) -> str:
 
 def _write(file: Path, content: str) -> None:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("x", encoding="utf-8") as opened:
+        # [env] will hold secrets.
+        with open(file, "x", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as opened:
             opened.write(content)
     except FileExistsError:
         raise Failure(f"{file} is there already: edit it, or choose another name with --name") from None

@@ -126,7 +126,7 @@ class Zygote:
         """The server is gone: so is everything here."""
         # The end of process 1 ends its whole namespace at one stroke, however fast something forks there.
         limit = monotonic() + (SWEEP if getpid() != 1 else 0.0)
-        while (below := trees.tree(getpid())[1:]) and monotonic() < limit:
+        while monotonic() < limit and (below := trees.tree(getpid())[1:]):
             trees.kill_all(below)
             trees.reap(below)
             sleep(0.001)

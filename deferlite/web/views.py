@@ -23,11 +23,9 @@ LOG_LINES = 2000
 _ATTEMPTS = 100
 
 
-class EnvironmentRow(msgspec.Struct, frozen=True):
-    environment: Environment
-    live: Build | None
-    newest: Build | None
-    functions: int
+class Counted(msgspec.Struct, frozen=True):
+    """A row with the number of its executions in each state."""
+
     counts: dict[State, int]
 
     @property
@@ -41,6 +39,13 @@ class EnvironmentRow(msgspec.Struct, frozen=True):
     @property
     def failed(self) -> int:
         return self.counts.get(State.FAILED, 0)
+
+
+class EnvironmentRow(Counted, frozen=True, kw_only=True):
+    environment: Environment
+    live: Build | None
+    newest: Build | None
+    functions: int
 
     @property
     def state(self) -> str:
@@ -49,6 +54,8 @@ class EnvironmentRow(msgspec.Struct, frozen=True):
             return "retired"
         if self.environment.error:
             return "broken file"
+        if self.environment.problem:
+            return "no repository"
         if self.newest and self.newest.finished_at is None:
             return "building"
         if self.newest and self.newest.state is BuildState.FAILED:
@@ -56,22 +63,9 @@ class EnvironmentRow(msgspec.Struct, frozen=True):
         return "live" if self.live else "no build"
 
 
-class FunctionRow(msgspec.Struct, frozen=True):
+class FunctionRow(Counted, frozen=True, kw_only=True):
     function: Function
     spec: FunctionSpec
-    counts: dict[State, int]
-
-    @property
-    def running(self) -> int:
-        return self.counts.get(State.STARTED, 0) + self.counts.get(State.ABORTING, 0)
-
-    @property
-    def queued(self) -> int:
-        return self.counts.get(State.CREATED, 0)
-
-    @property
-    def failed(self) -> int:
-        return self.counts.get(State.FAILED, 0)
 
     @property
     def signature(self) -> str:
@@ -117,7 +111,13 @@ async def environment_row(services: Services, environment: Environment, counts: 
     newest = await services.store.builds.list(environment.name, limit=1)
     live = await live_build(services.store, environment, newest)
     functions = [each for each in await services.store.functions.list(environment.name) if each.active]
-    return EnvironmentRow(environment, live, newest[0] if newest else None, len(functions), counts)
+    return EnvironmentRow(
+        environment=environment,
+        live=live,
+        newest=newest[0] if newest else None,
+        functions=len(functions),
+        counts=counts,
+    )
 
 
 async def environment(services: Services, name: str) -> dict[str, Any]:
@@ -140,7 +140,7 @@ async def environment(services: Services, name: str) -> dict[str, Any]:
 async def _functions(services: Services, name: str) -> list[FunctionRow]:
     counts = await services.store.statistics.functions(name)
     return [
-        FunctionRow(each, await services.store.functions.spec(each.id), counts.get(each.id, {}))
+        FunctionRow(function=each, spec=await services.store.functions.spec(each.id), counts=counts.get(each.id, {}))
         for each in await services.store.functions.list(name)
         if each.active
     ]

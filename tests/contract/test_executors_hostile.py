@@ -95,8 +95,7 @@ IMPORTED = {
     "a log of another's execution": '{"type":"log","id":"%s","attempt":1,"stream":"stdout","time":1,"size":1}\nx',
     "an end of another's execution": '{"type":"ended","id":"%s","attempt":1,"ending":"returned","size":1}\n1',
     "an end that is none": '{"type":"ended","id":"x","attempt":1,"ending":"nonsense"}\n',
-    "a number that no store takes": '{"type":"ended","id":"x","attempt":1,"ending":"raised","memory_peak":1%030d}\n'
-    % 0,
+    "a number that no store takes": '{"type":"ended","id":"x","attempt":1,"memory_peak":1000000000000000000000000}\n',
     "a payload without end": '{"type":"log","id":"x","attempt":1,"size":100000000000}\n',
     "a header without end": "x" * 100_000,
     "an error that is none": '{"type":"failed","size":2}\n17',

@@ -63,6 +63,12 @@ async def test_a_broken_file_is_shown_with_its_fault(page: httpx.AsyncClient, st
         html = (await page.get(path)).text
         assert "line 2: branch: &lt;b&gt;wrong" in html
         assert "broken file" in html
+    config = EnvironmentConfig(repository="/srv/shop")
+    await store.environments.apply("production", config, "production.toml")
+    await store.environments.report("production", "/srv/shop: there is no such folder")
+    for address in ("/", "/environments/production"):
+        html = (await page.get(address)).text
+        assert "/srv/shop: there is no such folder" in html and "no repository" in html
 
 
 async def test_an_environment_shows_no_secret(page: httpx.AsyncClient, store: Store) -> None:

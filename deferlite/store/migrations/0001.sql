@@ -128,9 +128,9 @@ CREATE TABLE executions (
 CREATE INDEX executions_claim ON executions (function_id, concurrency_key, priority DESC, seq)
   WHERE state = 'created' AND ready = 1;
 CREATE INDEX executions_timer ON executions (scheduled_at) WHERE state = 'created' AND ready = 0;
--- Only what has not started yet is discarded: a retry that waits has.
+-- Only what has never started is discarded: a retry that waits has, and so has an interrupted one.
 CREATE INDEX executions_discard ON executions (discard_at)
-  WHERE state = 'created' AND retries = 0 AND discard_at IS NOT NULL;
+  WHERE state = 'created' AND attempt = 0 AND discard_at IS NOT NULL;
 CREATE INDEX executions_running ON executions (environment, seq) WHERE state IN ('started', 'aborting');
 -- Lists are merged from one ordered walk per state, so that a rare state is found at once among a million others.
 CREATE INDEX executions_environment ON executions (environment, state, seq);

@@ -29,7 +29,7 @@ WHERE environment = :environment AND state IN ('started', 'aborting') ORDER BY s
 -- name: next_due
 SELECT min(scheduled_at) FROM executions WHERE state = 'created' AND ready = 0
 UNION ALL
-SELECT min(discard_at) FROM executions WHERE state = 'created' AND retries = 0 AND discard_at IS NOT NULL
+SELECT min(discard_at) FROM executions WHERE state = 'created' AND attempt = 0 AND discard_at IS NOT NULL
 UNION ALL
 SELECT min(next_cron_at) FROM functions WHERE next_cron_at IS NOT NULL;
 
@@ -93,7 +93,7 @@ WHERE seq IN (
     SELECT * FROM (
       SELECT priority, seq FROM executions INDEXED BY executions_claim
       WHERE function_id = :function_id AND state = 'created' AND ready = 1 AND concurrency_key IS NULL
-        AND (discard_at IS NULL OR discard_at > :now OR retries > 0)
+        AND (discard_at IS NULL OR discard_at > :now OR attempt > 0)
       ORDER BY priority DESC, seq
       LIMIT :slots
     )
@@ -101,7 +101,7 @@ WHERE seq IN (
     SELECT priority, seq FROM json_each(:keys) JOIN executions ON seq = (
       SELECT seq FROM executions INDEXED BY executions_claim
       WHERE function_id = :function_id AND state = 'created' AND ready = 1 AND concurrency_key = value
-        AND (discard_at IS NULL OR discard_at > :now OR retries > 0)
+        AND (discard_at IS NULL OR discard_at > :now OR attempt > 0)
       ORDER BY priority DESC, seq
       LIMIT 1
     )
@@ -198,7 +198,7 @@ RETURNING environment, function_id;
 
 -- name: discard
 UPDATE executions SET state = 'discarded', ready = 0, finished_at = :now, updated_at = :now
-WHERE state = 'created' AND retries = 0 AND discard_at IS NOT NULL AND discard_at <= :now
+WHERE state = 'created' AND attempt = 0 AND discard_at IS NOT NULL AND discard_at <= :now
 RETURNING {execution};
 
 -- name: fail_orphans
