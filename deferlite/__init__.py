@@ -28,7 +28,7 @@ from deferlite.sdk.calls import (
     rerun_execution,
     reschedule_execution,
 )
-from deferlite.sdk.current import current_execution
+from deferlite.sdk.current import CurrentExecution, current_execution
 from deferlite.sdk.decorator import defer
 from deferlite.sdk.errors import (
     ApiError,
@@ -47,7 +47,7 @@ from deferlite.sdk.errors import (
     ServerUnavailable,
     Unauthorized,
 )
-from deferlite.sdk.executions import CurrentExecution, Execution, Page
+from deferlite.sdk.executions import Execution, Page
 from deferlite.sdk.functions import AsyncBackgroundFunction, BackgroundFunction
 from deferlite.sdk.retry import RetryPolicy
 

@@ -7,16 +7,19 @@ import msgspec
 from deferlite.model.execution import Ending, Outcome, error_result
 from deferlite.sandbox.runner import Ended
 
+_CARRIED = (Ending.RETURNED, Ending.RAISED, Ending.INTERNAL)
+"""Endings whose frame carries the result or the error object; of the others the server knows what to say."""
+
 
 def outcome(ended: Ended, max_duration: float, memory: int) -> Outcome:
     """``max_duration`` in seconds and ``memory`` in bytes are the limits that were in force."""
     try:
         ending = Ending(ended.ending)
-        if ending in (Ending.RETURNED, Ending.RAISED):
+        if ending in _CARRIED:
             result = _checked(ending, ended.payload)
     except ValueError as error:  # Also what msgspec raises.
         return raised(error_result("RuntimeError", f"its process forged its end: {error}"))
-    if ending not in (Ending.RETURNED, Ending.RAISED):
+    if ending not in _CARRIED:
         result = _error(ending, ended.memory_peak, max_duration, memory)
     return Outcome(ending=ending, result=result, cpu_time=ended.cpu_time, memory_peak=ended.memory_peak)
 

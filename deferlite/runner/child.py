@@ -59,7 +59,11 @@ def live(channel: int, project: Project, scratch: str, frames: Frames | None = N
         logging.lastResort = _Channel(channel)
         _rehearse()
         header, payload = _next(channel, frames or Frames(_ORDER_LIMIT))
-        _furnish(header["env"], project, scratch)
+        try:
+            _furnish(header["env"], project, scratch)
+        except Exception as error:
+            send(channel, frame({"type": "unfurnished"}, describe(error)))
+            _exit(BROKEN)
         ok, result = _perform(header, payload, project.limits["result"])
         send(channel, frame({"type": "result", "ok": ok}, result))
         status = 0

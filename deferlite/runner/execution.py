@@ -13,6 +13,9 @@ from deferlite.runner.frames import Frames, frame
 CHUNK = 64 * 1024
 """Bytes of one read, and of the longest unfinished line held back."""
 
+MOST_LINES = 20_000
+"""Lines of output kept of an execution: each is a row, so short ones weigh more than their bytes."""
+
 LONGEST_LEVEL = 64
 """Characters of a level's name."""
 
@@ -71,6 +74,14 @@ def _character_end(data: bytes) -> int:
     return len(data)
 
 
+def _end_of_line(data: bytes, count: int) -> int:
+    """Where the first ``count`` lines of ``data`` end."""
+    end = 0
+    for _ in range(count):
+        end = data.index(b"\n", end) + 1
+    return end
+
+
 class Process:
     """A spare while ``order`` is None, then the process of an execution."""
 
@@ -87,10 +98,13 @@ class Process:
         """The ending that the server asked for, or out_of_memory."""
         self.kill_at: float | None = None
         self.result: tuple[bool, bytes] | None = None
+        self.unfurnished: bytes | None = None
+        """The error object of what went wrong before the function was called."""
         self.failed: bytes | None = None
         """The error object of a spare that could not import."""
         self.memory = 0
         self.logged = 0
+        self.lines = 0
         self.cut = 0
         self.broken: str | None = None
         """What it did to the channel."""
@@ -126,6 +140,8 @@ class Process:
         if self.order is None or not text:
             return b""
         room = limit - self.logged
+        if text.count(b"\n") > MOST_LINES - self.lines:
+            room = min(room, _end_of_line(text, MOST_LINES - self.lines))
         if room < len(text):
             kept = text[: _character_end(text[: max(room, 0)])] if room > 0 else b""
             self.cut += len(text) - len(kept)
@@ -133,15 +149,17 @@ class Process:
             if not text:
                 return b""
         self.logged += len(text)
+        self.lines += text.count(b"\n")
         header: dict[str, Any] = {"type": "log", "id": self.order.id, "attempt": self.order.attempt}
         header.update(stream=stream, level=level, time=moment or time.time_ns() // 1000)
         return frame(header, text)
 
     def system(self, text: str) -> bytes:
         """A line of deferlite's own; no limit holds it back."""
-        limit, self.logged = self.logged, 0
+        logged, lines = self.logged, self.lines
+        self.logged = self.lines = 0
         data = self.log("system", text.encode(), len(text) * 4)
-        self.logged = limit
+        self.logged, self.lines = logged, lines
         return data
 
     def hear(self, data: bytes, limits: dict[str, int]) -> list[bytes]:
@@ -166,6 +184,8 @@ class Process:
             return self.log("logging", payload, limits["log"], level, moment)
         if kind == "ready":
             self.ready = True
+        elif kind == "unfurnished":
+            self.unfurnished = payload
         elif kind == "failed":
             self.failed = payload
         elif kind == "result" and self.result is None and self.kill is None:
@@ -178,6 +198,8 @@ class Process:
             return self.kill, b""
         if self.result is not None:
             return ("returned" if self.result[0] else "raised"), self.result[1]
+        if self.unfurnished is not None:
+            return "internal", self.unfurnished
         if self.failed is not None:
             return "raised", self.failed
         if self.broken is not None:

@@ -11,6 +11,7 @@ LONGEST = 64 * 1024
 """Characters kept of a message and of a stack."""
 
 _RUNNER = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_SDK = os.sep + os.path.join("deferlite", "sdk") + os.sep
 _ASYNCIO = os.path.join(os.path.dirname(os.__file__), "asyncio") + os.sep
 
 
@@ -30,9 +31,21 @@ def describe(error: BaseException) -> bytes:
 
 def _stack(error: BaseException) -> str:
     try:
-        return "".join(traceback.format_exception(type(error), error, users(error.__traceback__)))
+        told = traceback.TracebackException(type(error), error, users(error.__traceback__))
+        _leave_out_ours(told, set())
+        return "".join(told.format())
     except Exception:
         return ""
+
+
+def _leave_out_ours(told: traceback.TracebackException | None, seen: set[int]) -> None:
+    """The SDK's frames, of causes too: a child's error is raised by code that the user has not written."""
+    if told is None or id(told) in seen:
+        return
+    seen.add(id(told))
+    told.stack[:] = [frame for frame in told.stack if _SDK not in frame.filename]
+    for other in (told.__cause__, told.__context__, *(getattr(told, "exceptions", None) or ())):
+        _leave_out_ours(other, seen)
 
 
 def users(trace: TracebackType | None) -> TracebackType | None:

@@ -17,8 +17,9 @@ Runner to server
     ready       fork (bool), reason (why not, else null), seconds (of importing)
     failed      payload: the error object of the import; the runner ends
     log         id, attempt, stream, level, time (µs since 1970); payload: lines; without an end only where one was cut
-    ended       id, attempt, ending ("returned", "raised", "out_of_memory", or the one of kill), cpu_time (s),
-                memory_peak (bytes); payload: the result, or the error object {name, message, stack} of "raised".
+    ended       id, attempt, ending ("returned", "raised", "internal": it failed before the function was called,
+                "out_of_memory", or the one of kill), cpu_time (s), memory_peak (bytes); payload: the result, or the
+                error object {name, message, stack} of "raised" and "internal".
                 Sent when no process of the execution is left.
     broken      message: processes that cannot be ended; the runner ends
 

@@ -12,7 +12,7 @@ from time import monotonic, sleep
 from typing import Any, NoReturn
 
 from deferlite.runner import trees
-from deferlite.runner.execution import Order, Process, Stream, receive
+from deferlite.runner.execution import MOST_LINES, Order, Process, Stream, receive
 from deferlite.runner.frames import Frames, frame
 from deferlite.runner.project import Project
 from deferlite.runner.spawner import Spawner
@@ -276,8 +276,8 @@ class Zygote:
         for text in process.drain(self._limits):
             self.tell(text)
         if process.cut:
-            most = self._limits["log"] / 1048576
-            self.tell(process.system(f"{process.cut} bytes of output were cut: only {most:g} MiB are kept\n"))
+            most = f"{self._limits['log'] / 1048576:g} MiB or {MOST_LINES} lines"
+            self.tell(process.system(f"{process.cut} bytes of output were cut: {most} are kept\n"))
         if process.lingered:
             self.tell(process.system(f"ended {LINGER:g} s after its function, which a thread or atexit outlasted\n"))
         self._close(process)

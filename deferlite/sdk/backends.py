@@ -6,12 +6,11 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
-from deferlite.sdk.executions import Ended, Execution, NewExecution, Page, Query
+from deferlite.sdk.executions import Execution, NewExecution, Page, Query
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:3337"
-LONGEST_BATCH = 10_000
 
 
 class Backend(Protocol):
@@ -25,10 +24,10 @@ class Backend(Protocol):
 
     async def aenqueue(self, requests: Sequence[NewExecution]) -> list[Execution]: ...
 
-    def outcome(self, execution_id: str, timeout: float) -> Ended | None:
-        """The end of the execution; None if it has not come within ``timeout`` seconds."""
+    def result(self, execution_id: str, timeout: float) -> Any:
+        """Wait up to ``timeout`` seconds (``math.inf``: for ever) and go on as ``errors.value_of`` says."""
 
-    async def aoutcome(self, execution_id: str, timeout: float) -> Ended | None: ...
+    async def aresult(self, execution_id: str, timeout: float) -> Any: ...
 
     def get(self, execution_id: str) -> Execution: ...
 

@@ -5,23 +5,21 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, ParamSpec, TypeVar, overload
 
-from deferlite.sdk.backends import Backend, current_backend
+from deferlite.sdk.backends import current_backend
 from deferlite.sdk.durations import Duration, Moment, parse_duration, parse_moment
-from deferlite.sdk.errors import ResultNotReady, execution_failed, never_a_result
-from deferlite.sdk.executions import Ended, Execution, NewExecution, Page, Query
-from deferlite.sdk.functions import AsyncBackgroundCall, BackgroundCall
+from deferlite.sdk.executions import Execution, NewExecution, Page, Query, format_time
+from deferlite.sdk.functions import AsyncBackgroundFunction, Background, BackgroundFunction
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Function = TypeVar("Function", bound=Background[..., Any])
 
 
-@overload
 def assign_options(
-    fn: AsyncBackgroundCall[P, R],
+    fn: Function,
     /,
     *,
     delay: Moment | None = None,
@@ -30,36 +28,26 @@ def assign_options(
     priority: int | None = None,
     idempotency_key: str | None = None,
     concurrency_key: str | None = None,
-) -> AsyncBackgroundCall[P, R]: ...
-
-
-@overload
-def assign_options(
-    fn: BackgroundCall[P, R],
-    /,
-    *,
-    delay: Moment | None = None,
-    metadata: Mapping[str, str] | None = None,
-    discard_after: Moment | None = None,
-    priority: int | None = None,
-    idempotency_key: str | None = None,
-    concurrency_key: str | None = None,
-) -> BackgroundCall[P, R]: ...
-
-
-def assign_options(fn: Any, /, **options: Any) -> Any:
+) -> Function:
     """``fn.options(…)`` in Defer's words."""
-    return _background(fn, "assign_options").options(**options)
+    return _background(fn, "assign_options").options(
+        delay=delay,
+        metadata=metadata,
+        discard_after=discard_after,
+        priority=priority,
+        idempotency_key=idempotency_key,
+        concurrency_key=concurrency_key,
+    )
 
 
 @overload
 def await_result(
-    fn: AsyncBackgroundCall[P, R], /, *, timeout: Duration | None = None
+    fn: AsyncBackgroundFunction[P, R], /, *, timeout: Duration | None = None
 ) -> Callable[P, Coroutine[Any, Any, R]]: ...
 
 
 @overload
-def await_result(fn: BackgroundCall[P, R], /, *, timeout: Duration | None = None) -> Callable[P, R]: ...
+def await_result(fn: BackgroundFunction[P, R], /, *, timeout: Duration | None = None) -> Callable[P, R]: ...
 
 
 def await_result(fn: Any, /, *, timeout: Duration | None = None) -> Any:
@@ -73,23 +61,25 @@ def await_result(fn: Any, /, *, timeout: Duration | None = None) -> Any:
         ExecutionCancelled, ExecutionAborted, ExecutionDiscarded: there will be no result.
     """
     seconds = math.inf if timeout is None else parse_duration(timeout)
-    call = _background(fn, "await_result")
+    _background(fn, "await_result")
+    carry_out = _await_async if isinstance(fn, AsyncBackgroundFunction) else _await
 
     def wait(*args: Any, **kwargs: Any) -> Any:
-        backend = current_backend()
-        execution = backend.enqueue([_awaited(call, args, kwargs)])[0]
-        return _value(backend, execution.id, backend.outcome(execution.id, seconds))
+        return carry_out(fn._request(args, kwargs, awaited=True), seconds)
 
-    async def wait_in_loop(request: NewExecution) -> Any:
-        backend = current_backend()
-        execution = (await backend.aenqueue([request]))[0]
-        return await _avalue(backend, execution.id, await backend.aoutcome(execution.id, seconds))
+    return functools.update_wrapper(wait, fn._definition.fn)
 
-    def wait_async(*args: Any, **kwargs: Any) -> Any:
-        return wait_in_loop(_awaited(call, args, kwargs))
 
-    waiting = wait_async if isinstance(call, AsyncBackgroundCall) else wait
-    return functools.update_wrapper(waiting, call._definition.fn)
+def _await(request: NewExecution, timeout: float) -> Any:
+    backend = current_backend()
+    [execution] = backend.enqueue([request])
+    return backend.result(execution.id, timeout)
+
+
+async def _await_async(request: NewExecution, timeout: float) -> Any:
+    backend = current_backend()
+    [execution] = await backend.aenqueue([request])
+    return await backend.aresult(execution.id, timeout)
 
 
 def get_execution(execution_id: str) -> Execution:
@@ -105,8 +95,12 @@ def get_execution_result(execution_id: str, *, wait: Duration = 0) -> Any:
         ExecutionFailed, ExecutionCancelled, ExecutionAborted, ExecutionDiscarded: it ended without a value.
         NotFound: there is no such execution.
     """
-    backend = current_backend()
-    return _value(backend, execution_id, backend.outcome(_id(execution_id), parse_duration(wait)))
+    return current_backend().result(_id(execution_id), parse_duration(wait))
+
+
+async def aget_execution_result(execution_id: str, *, wait: Duration = 0) -> Any:
+    """``get_execution_result`` for coroutines."""
+    return await current_backend().aresult(_id(execution_id), parse_duration(wait))
 
 
 def cancel_execution(execution_id: str, force: bool = False) -> Execution:
@@ -152,19 +146,19 @@ def list_executions(
     Values of one filter are alternatives, different filters narrow; a metadata filter holds one value or several.
     ``first`` with ``after`` goes on to older ones, ``last`` with ``before`` back to newer ones.
     """
-    query = Query(
-        states=_texts("states", states),
-        function_ids=_texts("function_ids", function_ids),
-        error_codes=_texts("error_codes", error_codes),
-        scheduled_from=scheduled_from,
-        scheduled_to=scheduled_to,
-        started_from=started_from,
-        started_to=started_to,
-        executed_by=executed_by,
-        metadata={key: _alternatives(value) for key, value in (metadata or {}).items()},
-        **_paging(first, after, last, before),
-    )
-    return current_backend().find(query)
+    filters = {
+        "states": _texts("states", states),
+        "function_ids": _texts("function_ids", function_ids),
+        "error_codes": _texts("error_codes", error_codes),
+        "scheduled_at": _interval(scheduled_from, scheduled_to),
+        "started_at": _interval(started_from, started_to),
+        "executed_by": executed_by,
+        "metadata": [
+            {"key": key, "values": [value] if isinstance(value, str) else list(value)}
+            for key, value in (metadata or {}).items()
+        ],
+    }
+    return current_backend().find(_query(filters, first=first, after=after, last=last, before=before))
 
 
 def list_execution_attempts(
@@ -177,7 +171,7 @@ def list_execution_attempts(
     before: str | None = None,
 ) -> Page[Execution]:
     """A page of the execution's attempts, newest first: ``attempt`` is the number of each."""
-    query = Query(states=_texts("states", states), **_paging(first, after, last, before))
+    query = _query({"states": _texts("states", states)}, first=first, after=after, last=last, before=before)
     return current_backend().attempts(_id(execution_id), query)
 
 
@@ -189,9 +183,7 @@ def _twin(call: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
 
         return await asyncio.to_thread(call, *args, **kwargs)
 
-    name = f"a{getattr(call, '__name__', '')}"
-    twin.__name__, twin.__qualname__, twin.__module__ = name, name, __name__
-    twin.__doc__ = f"``{name[1:]}`` for coroutines.\n\n{call.__doc__}"
+    twin.__doc__ = f"``{getattr(call, '__name__', '')}`` for coroutines.\n\n{call.__doc__}"
     return twin
 
 
@@ -203,40 +195,8 @@ alist_executions = _twin(list_executions)
 alist_execution_attempts = _twin(list_execution_attempts)
 
 
-async def aget_execution_result(execution_id: str, *, wait: Duration = 0) -> Any:
-    """``get_execution_result`` for coroutines."""
-    backend = current_backend()
-    ended = await backend.aoutcome(_id(execution_id), parse_duration(wait))
-    return await _avalue(backend, execution_id, ended)
-
-
-def _value(backend: Backend, execution_id: str, ended: Ended | None) -> Any:
-    """The value of an ended execution, or the exception that says why there is none."""
-    if ended is None:
-        raise ResultNotReady(f"execution {execution_id} has not ended yet: ask again later, or wait longer")
-    if ended.state == "succeed":
-        return ended.value
-    execution = ended.execution or backend.get(execution_id)
-    if ended.state == "failed":
-        raise execution_failed(ended.value, execution)
-    raise never_a_result(execution)
-
-
-async def _avalue(backend: Backend, execution_id: str, ended: Ended | None) -> Any:
-    if ended is None or ended.state == "succeed" or ended.execution is not None:
-        return _value(backend, execution_id, ended)
-    import asyncio
-
-    return await asyncio.to_thread(_value, backend, execution_id, ended)
-
-
-def _awaited(call: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> NewExecution:
-    request: NewExecution = call._request(args, kwargs)
-    return replace(request, awaited=True)
-
-
-def _background(fn: object, caller: str) -> BackgroundCall[..., Any] | AsyncBackgroundCall[..., Any]:
-    if not isinstance(fn, (BackgroundCall, AsyncBackgroundCall)):
+def _background(fn: Function, caller: str) -> Function:
+    if not isinstance(fn, Background):
         raise TypeError(f"{caller} takes a background function, not {fn!r}: decorate it with @defer")
     return fn
 
@@ -247,18 +207,18 @@ def _id(execution_id: object) -> str:
     return execution_id
 
 
-def _texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
+def _texts(name: str, values: Iterable[str]) -> list[str]:
     if isinstance(values, str):
         raise TypeError(f"{name} is a list, such as {name}=[{values!r}]")
-    return tuple(values)
+    return list(values)
 
 
-def _alternatives(value: str | Iterable[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+def _interval(start: datetime | None, end: datetime | None) -> dict[str, str]:
+    return {name: format_time(moment) for name, moment in (("from", start), ("to", end)) if moment is not None}
 
 
-def _paging(first: int | None, after: str | None, last: int | None, before: str | None) -> dict[str, Any]:
-    for name, value in (("first", first), ("last", last)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"{name} is a whole number from 1, not {value!r}")
-    return {"first": first, "after": after, "last": last, "before": before}
+def _query(filters: Mapping[str, Any], **page: int | str | None) -> Query:
+    return {
+        "page": {name: value for name, value in page.items() if value is not None},
+        "filters": {name: value for name, value in filters.items() if value},
+    }

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from deferlite.sdk.durations import Duration
 from deferlite.sdk.functions import AsyncBackgroundFunction, BackgroundFunction
-from deferlite.sdk.options import MaxConcurrencyAction, check_cron, define
+from deferlite.sdk.options import MaxConcurrencyAction, define
 from deferlite.sdk.retry import Retry
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_OPTIONS = {"name", "retry", "concurrency", "max_duration", "max_concurrency_action"}
 
 
 class Decorator(Protocol):
@@ -79,10 +78,7 @@ class _Defer:
         Raises:
             TypeError, ValueError: an option is wrong; the message names it.
         """
-        unknown = sorted(set(options) - _OPTIONS)
-        if unknown:
-            raise TypeError(f"defer has no option {unknown[0]!r}; it has {', '.join(sorted(_OPTIONS))}")
-        return _decorator(options) if fn is None else _decorate(fn, options)
+        return _decorator(options) if fn is None else _decorator(options)(fn)
 
     def cron(
         self,
@@ -102,7 +98,7 @@ class _Defer:
         ``@monthly`` or ``@yearly``. The function is called without arguments; it can be enqueued like any other, too.
         """
         options = {
-            "cron": check_cron(expression),
+            "cron": expression,
             "timezone": timezone,
             "name": name,
             "retry": retry,
@@ -113,26 +109,14 @@ class _Defer:
         decorator: Decorator = _decorator(options)
         return decorator
 
-    def __repr__(self) -> str:
-        return "<deferlite.defer>"
-
 
 def _decorator(options: dict[str, Any]) -> Any:
-    define(_nothing, **options)
+    def defer(fn: Callable[..., Any], /) -> Any:
+        definition = define(fn, **options)
+        is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__)
+        return AsyncBackgroundFunction(definition) if is_async else BackgroundFunction(definition)
 
-    def decorate(fn: Callable[..., Any], /) -> Any:
-        return _decorate(fn, options)
-
-    return decorate
-
-
-def _decorate(fn: Callable[..., Any], options: dict[str, Any]) -> Any:
-    definition = define(fn, **options)
-    return AsyncBackgroundFunction(definition) if definition.is_async else BackgroundFunction(definition)
-
-
-def _nothing() -> None:
-    """Stands in for the function, so that wrong options are found on the line they are written on."""
+    return defer
 
 
 defer = _Defer()

@@ -25,9 +25,6 @@ class ApiError(DeferError):
         self.status = status
         self.code = code
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.status, self.code)
-
 
 class BadRequest(ApiError):
     """400: the server cannot do this, for instance because it has no function of that name."""
@@ -98,7 +95,7 @@ class ExecutionFailed(ExecutionError):
         return f"{self.execution.function_name} failed with {self.name}: {self.message}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return execution_failed, ({"name": self.name, "message": self.message, "stack": self.stack}, self.execution)
+        return _failed, ({"name": self.name, "message": self.message, "stack": self.stack}, self.execution)
 
 
 _NEVER = {
@@ -108,37 +105,44 @@ _NEVER = {
 }
 
 
-def execution_failed(error: object, execution: Execution) -> ExecutionFailed:
-    """The exception for a failed execution; ``error`` is its result: ``name``, ``message`` and ``stack``."""
+def value_of(execution: Execution, result: Any) -> Any:
+    """What an execution returned; ``result`` is that, or the error object of a failed one.
+
+    Raises:
+        ExecutionError: it ended without a value.
+        ResultNotReady: it has not ended.
+    """
+    if execution.state == "succeed":
+        return result
+    if execution.state == "failed":
+        raise _failed(result, execution)
+    if execution.state in _NEVER:
+        kind, words = _NEVER[execution.state]
+        raise kind(f"{execution.function_name} ({execution.id}) {words}", execution)
+    raise not_ready(execution.id)
+
+
+def not_ready(execution_id: str) -> ResultNotReady:
+    return ResultNotReady(f"execution {execution_id} has not ended yet: ask again later, or wait longer")
+
+
+def _failed(error: Any, execution: Execution) -> ExecutionFailed:
     fields = error if isinstance(error, dict) else {"message": str(error)}
     name, message, stack = (str(fields.get(key) or "") for key in ("name", "message", "stack"))
-    kind = _failure_class(name or "Error")
     try:
-        return kind(name or "Error", message, stack, execution)
+        return _failure_class(name or "Error")(name or "Error", message, stack, execution)
     except TypeError:  # A built-in class that insists on arguments of its own, such as UnicodeDecodeError.
         return ExecutionFailed(name, message, stack, execution)
 
 
-def never_a_result(execution: Execution) -> ExecutionError:
-    """The exception for an execution that ended without a result."""
-    kind, words = _NEVER.get(execution.state, (ExecutionError, f'ended as "{execution.state}"'))
-    return kind(f"{execution.function_name} ({execution.id}) {words}", execution)
-
-
 @lru_cache(maxsize=256)
 def _failure_class(name: str) -> type[ExecutionFailed]:
-    bases: tuple[type, ...] = (ExecutionFailed,)
-    twin = getattr(builtins, name, None)
-    if isinstance(twin, type) and issubclass(twin, Exception) and not issubclass(twin, _UNRAISABLE):
-        bases = (ExecutionFailed, twin)
+    twin: Any = getattr(builtins, name, None)
+    # Raised inside a generator or a coroutine, these two mean something else.
+    mixes = isinstance(twin, type) and issubclass(twin, Exception) and twin not in (StopIteration, StopAsyncIteration)
+    bases = (ExecutionFailed, twin) if mixes else (ExecutionFailed,)
     try:
         # __name__ is the child's, so that a parent that lets it through fails under the same name.
-        return type(name, bases, {"__module__": __name__, "__qualname__": f"ExecutionFailed[{name}]"})
+        return type(name, bases, {"__module__": __name__})
     except (TypeError, ValueError):
         return ExecutionFailed
-
-
-# Raised inside a generator or a coroutine these mean something else; a group cannot be made without its parts.
-_UNRAISABLE: tuple[type, ...] = (StopIteration, StopAsyncIteration) + (
-    (builtins.ExceptionGroup,) if hasattr(builtins, "ExceptionGroup") else ()
-)

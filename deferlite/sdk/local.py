@@ -4,7 +4,7 @@ It is for laptops and tests: the queue lives in memory. What differs from a serv
 
 - A thread cannot be killed: a forced cancel marks the execution ``aborting`` and drops its result when it ends, and
   ``max_duration`` is not enforced. Cron functions are not scheduled.
-- When the program ends it first finishes what is due, as long as that takes (Ctrl-C breaks it off); what is
+- A program that ends first finishes what is due, as long as that takes (Ctrl-C breaks it off); what is
   delayed or waits for a retry is dropped with a warning.
 - A forked child starts with an empty queue.
 """
@@ -13,187 +13,343 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import bisect
+import heapq
+import inspect
 import itertools
+import logging
+import math
 import os
+import random
 import threading
-import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import wait
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from deferlite.sdk.current import in_process
-from deferlite.sdk.errors import Conflict
-from deferlite.sdk.executions import Ended, Execution, NewExecution, Page, Query
-from deferlite.sdk.local_record import Record, select
-from deferlite.sdk.local_workers import LOOK_AGAIN, Workers, log, utc_now
-from deferlite.sdk.payload import encode
+from deferlite.sdk.errors import Conflict, NotFound
+from deferlite.sdk.executions import Execution, NewExecution, Page, Query, State
+from deferlite.sdk.local_record import Record, select, utc_now
+from deferlite.sdk.payload import decode
 
 _SLOTS = 10
 """Executions at once: what an environment of a server has by default."""
-_SAY_AT_EXIT_AFTER = 3.0
+_KEPT = 10_000
+"""Ended executions that can still be asked for."""
+_LOOK_AGAIN = 0.05
+_log = logging.getLogger("deferlite")
 
 
-class LocalBackend(Workers):
-    """Runs executions in daemon threads of this process, ``slots`` of them at once."""
+class LocalBackend:
+    """Runs executions in threads of this process, ``slots`` of them at once.
+
+    The threads are no daemons, so the interpreter waits for them when the program ends.
+    """
 
     def __init__(self, slots: int = _SLOTS) -> None:
-        super().__init__(slots)
-        self._sequence = itertools.count(1)
+        self._slots = slots
+        self._changed = threading.Condition()
+        self._sequence = itertools.count()
+        self._records: dict[str, Record] = {}
         self._keys: dict[str, Record] = {}
+        self._waiting: list[Record] = []
+        """Those in state created, in the order in which they are to start."""
+        self._running: set[Record] = set()
+        """Those that have a slot."""
+        self._returning: list[Record] = []
+        """Those that waited without a slot and want one back: they go before everything that is still to start."""
+        self._ended: deque[str] = deque()
+        self._alarms: list[datetime] = []
+        self._clock_runs = False
 
     def enqueue(self, requests: Sequence[NewExecution]) -> list[Execution]:
-        with self._lock:
-            records = self._accept(requests)
-            return [record.snapshot() for record in records]
+        with self._changed:
+            records = [self._accept(request) for request in requests]
+            self._dispatch()
+            return [record.execution for record in records]
 
     async def aenqueue(self, requests: Sequence[NewExecution]) -> list[Execution]:
         return self.enqueue(requests)
 
-    def outcome(self, execution_id: str, timeout: float) -> Ended | None:
-        deadline = time.monotonic() + timeout
-        with self._lock:
-            record = self._queue.get(execution_id)
-        with self._parked():
-            while (left := deadline - time.monotonic()) > 0 and not record.is_over:
-                with self._lock:
-                    mine = self._take() if self._no_threads else None
-                    if mine is None and not record.is_over:
-                        self._changed.wait(min(left, 1.0 if self._no_threads else 60.0))
-                if mine is not None:
-                    self._run(mine)
-        return record.ended()
+    def result(self, execution_id: str, timeout: float) -> Any:
+        record = self._record(execution_id)
+        if timeout > 0 and not record.over.done():
+            parent = self._park()
+            try:
+                wait([record.over], None if timeout == math.inf else timeout)
+            finally:
+                with self._changed:
+                    self._unpark(parent)
+                    while not self._has_resumed(parent):
+                        self._changed.wait()
+        return record.value()
 
-    async def aoutcome(self, execution_id: str, timeout: float) -> Ended | None:
-        deadline = time.monotonic() + timeout
-        with self._lock:
-            record = self._queue.get(execution_id)
-        parent = self._park()
-        try:
-            while (left := deadline - time.monotonic()) > 0 and not record.is_over:
-                with self._lock:
-                    mine = self._take() if self._no_threads else None
-                if mine is not None:
-                    await self._arun(mine)
-                else:
-                    await self._end_of(record, left)
-        finally:
-            self._unpark(parent)
-            while not self._has_resumed(parent):  # noqa: ASYNC110
-                await asyncio.sleep(LOOK_AGAIN)
-        return record.ended()
+    async def aresult(self, execution_id: str, timeout: float) -> Any:
+        record = self._record(execution_id)
+        if timeout > 0 and not record.over.done():
+            parent = self._park()
+            try:
+                await asyncio.wait([asyncio.wrap_future(record.over)], timeout=None if timeout == math.inf else timeout)
+            finally:
+                self._unpark(parent)
+                while not self._has_resumed(parent):  # noqa: ASYNC110
+                    await asyncio.sleep(_LOOK_AGAIN)
+        return record.value()
 
     def get(self, execution_id: str) -> Execution:
-        with self._lock:
-            return self._queue.get(execution_id).snapshot()
+        return self._record(execution_id).execution
 
     def cancel(self, execution_id: str, force: bool) -> Execution:
-        with self._lock:
-            record, now = self._queue.get(execution_id), utc_now()
-            if record.state == "created":
-                self._queue.end(record, "cancelled", now)
-                self._changed.notify_all()
-            elif record.state == "started" and force:
-                record.move("aborting", now)
-            elif not (record.state == "aborting" and force):
-                raise Conflict(f'cannot cancel execution in "{record.state}" state')
-            return record.snapshot()
+        with self._changed:
+            record = self._record(execution_id)
+            state = record.execution.state
+            if state == "created":
+                self._waiting.remove(record)
+                self._end(record, "cancelled")
+            elif force and state in ("started", "aborting"):
+                record.change("aborting")
+            else:
+                raise Conflict(f'cannot cancel execution in "{state}" state')
+            return record.execution
 
     def reschedule(self, execution_id: str, moment: datetime | None) -> Execution:
-        with self._lock:
-            record, now = self._queue.get(execution_id), utc_now()
-            if record.state != "created":
-                raise Conflict(f'cannot reschedule execution in "{record.state}" state')
-            record.scheduled_at = moment or now
-            record.updated_at = now
-            self._queue.place(record, now)
+        with self._changed:
+            record = self._record(execution_id)
+            if record.execution.state != "created":
+                raise Conflict(f'cannot reschedule execution in "{record.execution.state}" state')
+            self._waiting.remove(record)
+            record.change("created", scheduled_at=moment or utc_now())
+            self._wait_for_turn(record)
             self._dispatch()
-            return record.snapshot()
+            return record.execution
 
     def rerun(self, execution_id: str) -> Execution:
-        with self._lock:
-            old, now = self._queue.get(execution_id), utc_now()
-            record = Record(old.request, now, now, next(self._sequence), old.arguments, rerun_of=old.id)
-            self._queue.add(record, now)
+        with self._changed:
+            record = self._again(execution_id)
             self._dispatch()
-        return record.snapshot()
+            return record.execution
 
     def find(self, query: Query) -> Page[Execution]:
-        with self._lock:
-            executions = [record.snapshot() for record in self._queue.newest_first()]
-        return select(executions, query)
+        with self._changed:
+            executions = [record.execution for record in self._records.values()][::-1]
+        return select(executions, query, lambda execution: execution.id)
 
     def attempts(self, execution_id: str, query: Query) -> Page[Execution]:
-        with self._lock:
-            attempts = self._queue.get(execution_id).attempts[::-1]
-        return select(attempts, query, cursor=lambda attempt: str(attempt.attempt))
+        attempts = self._record(execution_id).attempts[::-1]
+        return select(attempts, query, lambda execution: str(execution.attempt))
 
-    def finish(self) -> int:
-        """Work until nothing is due and nothing runs; returns how many delayed executions are left."""
-        started, said = time.monotonic(), False
-        while True:
-            with self._lock:
-                self._dispatch()
-                mine = self._take() if self._no_threads else None
-                if mine is None and not self._queue.active and not self._queue.has_ready():
-                    return self._queue.delayed()
-                if not said and time.monotonic() - started > _SAY_AT_EXIT_AFTER:
-                    log.warning("waiting for %d background executions; Ctrl-C drops them", self._queue.active)
-                    said = True
-                if mine is None:
-                    self._changed.wait(1.0)
-            if mine is not None:
-                self._run(mine)
+    def _record(self, execution_id: str) -> Record:
+        try:
+            return self._records[execution_id]
+        except KeyError:
+            raise NotFound(
+                f'cannot find execution "{execution_id}" in this process: without DEFER_TOKEN a process knows its own'
+            ) from None
 
-    def _accept(self, requests: Sequence[NewExecution]) -> list[Record]:
-        with self._lock:
-            records = [self._add(request) for request in requests]
-            self._dispatch()
-            return records
-
-    def _add(self, request: NewExecution) -> Record:
-        now, key = utc_now(), request.idempotency_key
+    def _accept(self, request: NewExecution, rerun_of: str | None = None) -> Record:
+        key, parent = request.options.idempotency_key, in_process.get()
         known = self._keys.get(key) if key is not None else None
-        if known is not None and now - known.created_at < timedelta(hours=24):
+        if known is not None and utc_now() - known.execution.created_at < timedelta(hours=24):
             return known
-        current = in_process.get()
-        record = Record(
-            request=request,
-            scheduled_at=request.scheduled_at or now,
-            created_at=now,
-            sequence=next(self._sequence),
-            arguments=encode([request.arguments, request.keyword_arguments]),
-            parent_id=current.id if current is not None else None,
-        )
+        record = Record.of(request, next(self._sequence), parent.id if parent is not None else None, rerun_of)
+        self._records[record.execution.id] = record
+        self._wait_for_turn(record)
         if key is not None:
             self._keys[key] = record
-        self._queue.add(record, now)
         return record
 
+    def _again(self, execution_id: str) -> Record:
+        old = self._record(execution_id)
+        arguments, keywords = decode(old.arguments)
+        options = replace(old.request.options, idempotency_key=None)
+        return self._accept(NewExecution(old.request.definition, tuple(arguments), keywords, options), execution_id)
 
-_backend: LocalBackend | None = None
-_backend_lock = threading.Lock()
+    def _wait_for_turn(self, record: Record) -> None:
+        bisect.insort(self._waiting, record, key=Record.turn)
+        for moment in (record.execution.scheduled_at, record.request.discard_at):
+            if moment is not None:
+                heapq.heappush(self._alarms, moment)
+
+    def _dispatch(self) -> None:
+        """Start what can start, and see to it that the rest is looked at in time. The lock is held."""
+        now, blocked = utc_now(), set()
+        for record in list(self._waiting):
+            if not self._waiting or len(self._running) >= self._slots or any(map(self._has_room, self._returning)):
+                break
+            if record.lane in blocked or record.execution.scheduled_at > now:
+                continue
+            if self._has_room(record):
+                self._start(record)
+            elif record.request.definition.max_concurrency_action == "cancel" and self._is_full(record):
+                self._waiting.remove(record)
+                self._end(record, "cancelled")
+            else:
+                blocked.add(record.lane)
+        if self._alarms and not self._clock_runs:
+            threading.Thread(target=self._watch_the_clock, name="deferlite-clock", daemon=True).start()
+            self._clock_runs = True
+        self._changed.notify_all()
+
+    def _has_room(self, record: Record) -> bool:
+        key = record.lane[1]
+        key_is_free = key is None or all(other.lane[1] != key for other in self._running)
+        return len(self._running) < self._slots and key_is_free and not self._is_full(record)
+
+    def _is_full(self, record: Record) -> bool:
+        limit = record.request.definition.concurrency
+        return limit is not None and sum(other.lane[0] == record.lane[0] for other in self._running) >= limit
+
+    def _start(self, record: Record) -> None:
+        try:
+            threading.Thread(target=self._work, args=(record,), name=f"deferlite-{record.lane[0]}").start()
+        except RuntimeError:
+            if threading.main_thread().is_alive():
+                raise
+            # Pythons 3.12.0 to 3.12.2 start no thread while a program ends: nobody shall wait for what cannot run.
+            self._cancel_all()
+            return
+        self._waiting.remove(record)
+        self._running.add(record)
+        record.begin()
+
+    def _cancel_all(self) -> None:
+        _log.warning("%d background executions are cancelled: the program ends", len(self._waiting))
+        for record in self._waiting:
+            self._end(record, "cancelled")
+        self._waiting.clear()
+
+    def _watch_the_clock(self) -> None:
+        with self._changed:
+            while self._alarms:
+                self._changed.wait(min(max((self._alarms[0] - utc_now()).total_seconds(), 0.0), 3600.0))
+                self._ring(utc_now())
+            self._clock_runs = False
+
+    def _ring(self, now: datetime) -> None:
+        if self._alarms[0] > now:
+            return
+        while self._alarms and self._alarms[0] <= now:
+            heapq.heappop(self._alarms)
+        for record in [record for record in self._waiting if record.is_expired(now)]:
+            self._waiting.remove(record)
+            self._end(record, "discarded")
+        self._dispatch()
+
+    def _work(self, record: Record) -> None:
+        self._run(record)
+        record.cause = None  # It keeps alive whatever its frames hold.
+        with self._changed:
+            self._dispatch()
+
+    def _run(self, record: Record) -> None:
+        with self._attempt(record):
+            value = record.call()
+            record.keep(asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value)
+
+    @contextmanager
+    def _attempt(self, record: Record) -> Iterator[None]:
+        """Around the call of the function: what it raises is kept, and what follows from it is done."""
+        with self._changed:
+            token = in_process.set(record.current())
+        try:
+            yield
+            record.cause = None
+        except BaseException as error:
+            record.cause = error
+        finally:
+            in_process.reset(token)
+        with self._changed:
+            self._leave_slot(record)
+            self._settle(record)
+
+    def _settle(self, record: Record) -> None:
+        if record.execution.state == "aborting":
+            record.result = None
+            self._end(record, "aborted")
+        elif record.cause is None:
+            self._end(record, "succeed")
+        elif len(record.attempts) <= self._retries(record):
+            self._retry(record)
+        else:
+            self._end(record, "failed")
+            _log.error("%s (%s) failed", record.lane[0], record.execution.id, exc_info=record.cause)
+
+    def _end(self, record: Record, state: State) -> None:
+        record.end(state)
+        self._ended.append(record.execution.id)
+        if len(self._ended) > _KEPT:
+            self._records.pop(self._ended.popleft(), None)
+
+    def _retries(self, record: Record) -> int:
+        return record.request.definition.retry.max_attempts
+
+    def _retry(self, record: Record) -> None:
+        number = len(record.attempts)
+        pause = record.request.definition.retry.interval(number, random.random())
+        record.retry(utc_now() + timedelta(seconds=pause))
+        self._wait_for_turn(record)
+        message = "%s (%s) failed: %r; retry %d in %.1f s"
+        _log.warning(message, record.lane[0], record.execution.id, record.cause, number, pause)
+
+    def _park(self) -> Record | None:
+        """The execution that is about to wait leaves its slot to others, so that no workflow can deadlock."""
+        current = in_process.get()
+        with self._changed:
+            parent = self._records.get(current.id) if current is not None else None
+            if parent is not None:
+                parent.waiters += 1
+                self._leave_slot(parent)
+                self._dispatch()
+            return parent
+
+    def _unpark(self, parent: Record | None) -> None:
+        with self._changed:
+            if parent is not None:
+                parent.waiters -= 1
+
+    def _has_resumed(self, parent: Record | None) -> bool:
+        """True once it may go on: it has a slot again, or other calls inside it still wait."""
+        with self._changed:
+            if parent is None or parent.waiters or parent.over.done() or parent in self._running:
+                return True
+            if not self._has_room(parent):
+                self._returning.append(parent)
+                return False
+            self._leave_slot(parent)
+            self._running.add(parent)
+            return True
+
+    def _leave_slot(self, record: Record) -> None:
+        self._running.discard(record)
+        self._returning = [other for other in self._returning if other is not record]
+
+
+async def _awaited(value: Any) -> Any:
+    return await value
+
+
+_backend = LocalBackend()
 
 
 def local_backend() -> LocalBackend:
     """The one of this process."""
-    global _backend
-    with _backend_lock:
-        if _backend is None:
-            _backend = LocalBackend()
-            atexit.register(_finish_at_exit, _backend, os.getpid())
-        return _backend
+    return _backend
 
 
-def _finish_at_exit(backend: LocalBackend, pid: int) -> None:
-    if os.getpid() != pid:
-        return
-    left = backend.finish()
-    if left:
-        log.warning("%d delayed background executions are dropped: without DEFER_TOKEN they live in this process", left)
+@atexit.register
+def _warn_at_exit() -> None:
+    if left := len(_backend._waiting):
+        message = "%d delayed background executions are dropped: without DEFER_TOKEN they live in this process"
+        _log.warning(message, left)
 
 
 def _forget_after_fork() -> None:
-    global _backend, _backend_lock
-    _backend, _backend_lock = None, threading.Lock()
+    global _backend
+    _backend = LocalBackend()
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import traceback
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from operator import attrgetter
-from types import TracebackType
+from datetime import datetime, timezone
 from typing import Any
 
-from deferlite.sdk.errors import BadRequest
-from deferlite.sdk.executions import (
-    TERMINAL,
-    CurrentExecution,
-    Ended,
-    Execution,
-    NewExecution,
-    Page,
-    Query,
-    State,
-)
+from deferlite.sdk.current import CurrentExecution
+from deferlite.sdk.errors import BadRequest, value_of
+from deferlite.sdk.executions import Execution, NewExecution, Page, Query, State, parse_time
 from deferlite.sdk.payload import check, decode, encode
 
-RAISED = "ER0003"
 _PAGE = 20
 
 
@@ -35,157 +23,119 @@ class Record:
     """One execution in memory. Only the holder of the backend's lock changes it."""
 
     request: NewExecution
-    scheduled_at: datetime
-    created_at: datetime
     sequence: int
     arguments: str
-    """Arguments as JSON text: every attempt gets a copy of its own."""
-    parent_id: str | None = None
-    rerun_of: str | None = None
-    id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    state: State = "created"
-    updated_at: datetime | None = None
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    retries: int = 0
-    error_code: str | None = None
+    """As JSON text: every attempt gets a copy of its own."""
+    execution: Execution
+    """As it is now; replaced at every change."""
+    attempts: list[Execution] = field(default_factory=list)
     result: str | None = None
     cause: BaseException | None = None
     """What the last attempt raised."""
-    attempts: list[Execution] = field(default_factory=list)
-    ticket: int = 0
-    """Counts its places in the queue: an entry with an older ticket is void."""
-    has_slot: bool = False
     waiters: int = 0
     """Calls inside this execution that wait for another one; its slot is free meanwhile."""
-    watchers: list[Callable[[], None]] = field(default_factory=list)
+    over: Future[None] = field(default_factory=Future)
 
-    @property
-    def name(self) -> str:
-        return self.request.definition.name
-
-    def current(self) -> CurrentExecution:
-        return CurrentExecution(self.id, self.name, len(self.attempts))
-
-    def snapshot(self) -> Execution:
-        return Execution(
-            id=self.id,
-            state=self.state,
-            function_name=self.name,
-            function_id=self.name,
-            scheduled_at=self.scheduled_at,
-            created_at=self.created_at,
-            updated_at=self.updated_at or self.created_at,
-            started_at=self.started_at,
-            finished_at=self.finished_at,
-            attempt=len(self.attempts),
-            error_code=self.error_code,
-            metadata=dict(self.request.metadata),
-            parent_id=self.parent_id,
-            rerun_of=self.rerun_of,
+    @classmethod
+    def of(cls, request: NewExecution, sequence: int, parent_id: str | None, rerun_of: str | None) -> Record:
+        now, name = utc_now(), request.definition.name
+        execution = Execution(
+            id=str(uuid.uuid4()),
+            state="created",
+            function_name=name,
+            function_id=name,
+            scheduled_at=request.scheduled_at or now,
+            created_at=now,
+            updated_at=now,
+            metadata=dict(request.options.metadata),
+            parent_id=parent_id,
+            rerun_of=rerun_of,
             executed_by="api",
         )
+        return cls(request, sequence, encode([request.arguments, request.keyword_arguments]), execution)
 
     @property
-    def is_over(self) -> bool:
-        return self.state in TERMINAL
+    def lane(self) -> tuple[str, str | None]:
+        """Its function and its concurrency key: where one of them has to wait, all have to."""
+        return self.execution.function_name, self.request.options.concurrency_key
 
-    def ended(self) -> Ended | None:
-        if not self.is_over:
-            return None
-        return Ended(self.state, None if self.result is None else decode(self.result), self.snapshot())
+    def turn(self) -> tuple[int, int]:
+        return -self.request.options.priority, self.sequence
 
-    def move(self, state: State, now: datetime) -> None:
-        self.state, self.updated_at = state, now
+    def is_expired(self, now: datetime) -> bool:
+        return self.request.discard_at is not None and self.request.discard_at <= now and not self.attempts
 
-    def begin(self, now: datetime) -> None:
+    def change(self, state: State, **fields: Any) -> None:
+        self.execution = replace(self.execution, state=state, updated_at=utc_now(), **fields)
+
+    def begin(self) -> None:
         """A new attempt."""
-        self.move("started", now)
-        self.started_at = now
-        self.attempts.append(replace(self.snapshot(), attempt=len(self.attempts) + 1))
+        self.change("started", started_at=utc_now(), attempt=len(self.attempts) + 1)
+        self.attempts.append(self.execution)
 
-    def close_attempt(self, state: State, now: datetime, error_code: str | None) -> None:
-        self.attempts[-1] = replace(
-            self.attempts[-1], state=state, updated_at=now, finished_at=now, error_code=error_code
-        )
+    def retry(self, moment: datetime) -> None:
+        self._close_attempt("failed")
+        self.change("created", scheduled_at=moment)
 
+    def end(self, state: State) -> None:
+        if state == "failed" and self.cause is not None:
+            self.result = encode(_error_object(self.cause))
+        self._close_attempt(state)
+        self.change(state, finished_at=utc_now(), error_code=_error_code(state))
+        self.over.set_result(None)
 
-@dataclass(frozen=True)
-class Attempted:
-    """How an attempt ended: JSON text of the value or of the error object, and what was raised."""
+    def _close_attempt(self, state: State) -> None:
+        if self.attempts and not self.attempts[-1].ended:
+            now = utc_now()
+            closed = replace(self.attempts[-1], state=state, updated_at=now, finished_at=now)
+            self.attempts[-1] = replace(closed, error_code=_error_code(state))
 
-    result: str
-    cause: BaseException | None = None
+    def current(self) -> CurrentExecution:
+        return CurrentExecution(self.execution.id, self.lane[0], len(self.attempts))
 
+    def call(self) -> Any:
+        """What the function gives: its value, or something to await."""
+        arguments, keywords = decode(self.arguments)
+        return self.request.definition.fn(*arguments, **keywords)
 
-def run(record: Record) -> Attempted:
-    """Call the function in this thread; an async one in an event loop of its own."""
-    try:
-        value = _call(record)
-        return _returned(record, asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value)
-    except (Exception, SystemExit, asyncio.CancelledError) as error:
-        return _raised(error)
+    def keep(self, value: Any) -> None:
+        check(value, f"the result of {self.lane[0]}()")
+        self.result = encode(value)
 
-
-async def arun(record: Record) -> Attempted:
-    """Call the function in the running event loop."""
-    try:
-        value = _call(record)
-        return _returned(record, await value if inspect.isawaitable(value) else value)
-    except (Exception, SystemExit) as error:
-        return _raised(error)
-
-
-def _call(record: Record) -> Any:
-    arguments, keywords = decode(record.arguments)
-    return record.request.definition.fn(*arguments, **keywords)
+    def value(self) -> Any:
+        return value_of(self.execution, None if self.result is None else decode(self.result))
 
 
-async def _awaited(value: Any) -> Any:
-    return await value
+def _error_code(state: State) -> str | None:
+    return "ER0003" if state == "failed" else None
 
 
-def _returned(record: Record, value: Any) -> Attempted:
-    check(value, f"the result of {record.name}()")
-    return Attempted(encode(value))
+def utc_now() -> datetime:
+    return datetime.now(timezone.utc)
 
 
-def _raised(error: BaseException) -> Attempted:
-    trace = _own_frames(error.__traceback__)
-    stack = "".join(traceback.format_exception(type(error), error, trace))
-    fields = {"name": type(error).__name__, "message": _message(error), "stack": stack}
-    return Attempted(encode({key: text.encode(errors="replace").decode() for key, text in fields.items()}), error)
+def _error_object(error: BaseException) -> dict[str, str]:
+    """``name``, ``message`` and ``stack``; the stack from the application's first frame on."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(("deferlite.sdk", "asyncio")):
+        trace = trace.tb_next
+    stack = "".join(traceback.format_exception(type(error), error, trace or error.__traceback__))
+    return {"name": type(error).__name__, "message": str(error), "stack": stack}
 
 
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return "(its message cannot be read)"
-
-
-def _own_frames(trace: TracebackType | None) -> TracebackType | None:
-    """The stack from the application's first frame on."""
-    first = trace
-    while first is not None and first.tb_frame.f_globals.get("__name__", "").startswith(("deferlite.sdk.", "asyncio.")):
-        first = first.tb_next
-    return first or trace
-
-
-def select(
-    executions: Iterable[Execution], query: Query, cursor: Callable[[Execution], str] = attrgetter("id")
-) -> Page[Execution]:
+def select(executions: Iterable[Execution], query: Query, cursor: Callable[[Execution], str]) -> Page[Execution]:
     """One page of ``executions``, which come newest first."""
-    found = [execution for execution in executions if _matches(execution, query)]
+    page, filters = query["page"], query["filters"]
+    found = [execution for execution in executions if _matches(execution, filters)]
     cursors = [cursor(execution) for execution in found]
-    start = _position(cursors, query.after) + 1 if query.after else 0
-    end = _position(cursors, query.before) if query.before else len(found)
-    if query.last is not None:
-        start = max(start, end - query.last)
+    start = _position(cursors, page["after"]) + 1 if "after" in page else 0
+    end = _position(cursors, page["before"]) if "before" in page else len(found)
+    if "last" in page:
+        start = max(start, end - page["last"])
     else:
-        end = min(end, start + (query.first or _PAGE))
-    first, last = (cursors[start], cursors[end - 1]) if start < end else (None, None)
-    return Page(tuple(found[start:end]), end < len(found), start > 0, first, last)
+        end = min(end, start + page.get("first", _PAGE))
+    ends = (cursors[start], cursors[end - 1]) if start < end else (None, None)
+    return Page(tuple(found[start:end]), end < len(found), start > 0, *ends)
 
 
 def _position(cursors: list[str], cursor: str) -> int:
@@ -195,23 +145,20 @@ def _position(cursors: list[str], cursor: str) -> int:
         raise BadRequest(f"{cursor!r} is no cursor of this list: take start_cursor or end_cursor of a page") from None
 
 
-def _matches(execution: Execution, query: Query) -> bool:
+def _matches(execution: Execution, filters: Mapping[str, Any]) -> bool:
     return (
-        (not query.states or execution.state in query.states)
-        and (not query.function_ids or execution.function_id in query.function_ids)
-        and (not query.error_codes or execution.error_code in query.error_codes)
-        and _within(execution.scheduled_at, query.scheduled_from, query.scheduled_to)
-        and _within(execution.started_at, query.started_from, query.started_to)
-        and query.executed_by in (None, execution.executed_by)
-        and _has_metadata(execution.metadata, query.metadata)
+        execution.state in filters.get("states", (execution.state,))
+        and execution.function_id in filters.get("function_ids", (execution.function_id,))
+        and execution.error_code in filters.get("error_codes", (execution.error_code,))
+        and execution.executed_by == filters.get("executed_by", execution.executed_by)
+        and _within(execution.scheduled_at, filters.get("scheduled_at", {}))
+        and _within(execution.started_at, filters.get("started_at", {}))
+        and all(execution.metadata.get(wanted["key"]) in wanted["values"] for wanted in filters.get("metadata", ()))
     )
 
 
-def _within(moment: datetime | None, start: datetime | None, end: datetime | None) -> bool:
-    if start is None and end is None:
-        return True
-    return moment is not None and (start is None or moment >= start) and (end is None or moment <= end)
-
-
-def _has_metadata(metadata: Mapping[str, str], wanted: Mapping[str, tuple[str, ...]]) -> bool:
-    return all(metadata.get(key) in values for key, values in wanted.items())
+def _within(moment: datetime | None, interval: Mapping[str, str]) -> bool:
+    if moment is None:
+        return not interval
+    after = "from" not in interval or moment >= parse_time(interval["from"])
+    return after and ("to" not in interval or moment <= parse_time(interval["to"]))

@@ -12,23 +12,11 @@ from typing import Any, Literal
 from deferlite.sdk.durations import Duration, Moment, parse_duration
 from deferlite.sdk.retry import Retry, RetryPolicy, parse_retry
 
-METADATA_VERSION = 1
 MaxConcurrencyAction = Literal["keep", "cancel"]
 
-_ALIASES = {
-    "@hourly": "0 * * * *",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@weekly": "0 0 * * 0",
-    "@monthly": "0 0 1 * *",
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-}
-_CRON_FIELD = re.compile(r"[0-9A-Za-z*/,#-]+\Z")
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,253}[^\s\x00-\x1f\x7f])?\Z")
 _METADATA = re.compile(r"[\x20-\x7e]{1,256}\Z")
 _METADATA_PAIRS = 25
-_KEY_LENGTH = 256
 
 
 @dataclass(frozen=True)
@@ -37,26 +25,18 @@ class Definition:
 
     name: str
     fn: Callable[..., Any]
-    is_async: bool
     retry: RetryPolicy
-    concurrency: int | None = None
-    max_duration: float | None = None
-    max_concurrency_action: MaxConcurrencyAction = "keep"
-    cron: str | None = None
-    timezone: str = "UTC"
+    concurrency: int | None
+    max_duration: float | None
+    max_concurrency_action: MaxConcurrencyAction
+    cron: str | None
+    timezone: str
 
     def metadata(self) -> dict[str, Any]:
         """What ``__metadata__`` holds: the builder and the runner read it."""
-        return {
-            "name": self.name,
-            "version": METADATA_VERSION,
-            "retry_policy": self.retry.as_dict(),
-            "concurrency": self.concurrency,
-            "max_duration": self.max_duration,
-            "max_concurrency_action": self.max_concurrency_action,
-            "cron": self.cron,
-            "timezone": self.timezone,
-        }
+        names = ("name", "concurrency", "max_duration", "max_concurrency_action", "cron", "timezone")
+        options = {name: getattr(self, name) for name in names}
+        return {"version": 1, "retry_policy": self.retry.as_dict(), **options}
 
 
 def define(
@@ -77,23 +57,20 @@ def define(
         ValueError: an option is out of its bounds; the message names it.
     """
     _check_function(fn)
-    if cron is not None:
-        _check_no_parameters(fn)
+    if concurrency is not None and not _is_whole(concurrency, 1, 2**31):
+        raise ValueError(f"concurrency is a whole number from 1, or None for no limit, not {concurrency!r}")
+    if max_concurrency_action not in ("keep", "cancel"):
+        raise ValueError(f'max_concurrency_action is "keep" or "cancel", not {max_concurrency_action!r}')
     return Definition(
-        name=_check_name(fn, name),
+        name=_check_name(getattr(fn, "__name__", "") if name is None else name),
         fn=fn,
-        is_async=is_async(fn),
         retry=_named("retry", parse_retry, retry),
-        concurrency=_check_concurrency(concurrency),
-        max_duration=_check_max_duration(max_duration),
-        max_concurrency_action=_check_action(max_concurrency_action),
-        cron=None if cron is None else check_cron(cron),
-        timezone=check_timezone(timezone),
+        concurrency=concurrency,
+        max_duration=None if max_duration is None else _named("max_duration", _parse_max_duration, max_duration),
+        max_concurrency_action=max_concurrency_action,
+        cron=None if cron is None else _check_cron(fn, cron),
+        timezone=timezone,
     )
-
-
-def is_async(fn: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__)
 
 
 def _check_function(fn: object) -> None:
@@ -109,85 +86,36 @@ def _check_function(fn: object) -> None:
         raise TypeError(f"{fn!r} is a generator, whose values no queue can keep: return a list instead")
 
 
-def _check_no_parameters(fn: Callable[..., Any]) -> None:
-    try:
-        inspect.signature(fn).bind()
-    except TypeError as error:
-        raise TypeError(
-            f"a cron function is called without arguments ({error}): give its parameters defaults"
-        ) from None
-    except ValueError:  # Built-in functions may not tell their signature.
-        pass
-
-
-def _check_name(fn: Callable[..., Any], name: str | None) -> str:
-    found = getattr(fn, "__name__", None) if name is None else name
-    if found is None or found == "<lambda>":
-        raise ValueError('name: this function has none of its own, give it one: defer(fn, name="send_mail")')
-    if not isinstance(found, str) or not _NAME.match(found):
-        raise ValueError(f"name is a text of 1 to 255 characters without line breaks, not {found!r}")
-    return found
-
-
-def _check_concurrency(value: int | None) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ValueError(f"concurrency is a whole number from 1, or None for no limit, not {value!r}")
-    return value
-
-
-def _check_max_duration(value: Duration | None) -> float | None:
-    if value is None:
-        return None
-    seconds: float = _named("max_duration", parse_duration, value)
-    if seconds <= 0:
-        raise ValueError('max_duration is longer than nothing: write "10m", or leave it out')
-    return seconds
-
-
-def _check_action(value: MaxConcurrencyAction) -> MaxConcurrencyAction:
-    if value not in ("keep", "cancel"):
-        raise ValueError(f'max_concurrency_action is "keep" or "cancel", not {value!r}')
-    return value
-
-
-def check_cron(expression: str) -> str:
-    """Return a five-field cron expression; ``@daily`` and its like are written out. The server checks the values."""
-    if not isinstance(expression, str):
-        raise TypeError(f'defer.cron takes an expression first, such as @defer.cron("0 8 * * *"), not {expression!r}')
-    text = expression.strip()
-    if text.startswith("@"):
-        if text.lower() not in _ALIASES:
-            raise ValueError(f"cron knows {', '.join(_ALIASES)}, not {expression!r}")
-        return _ALIASES[text.lower()]
-    fields = text.split()
-    if len(fields) != 5:
+def _check_name(name: str) -> str:
+    if name in ("", "<lambda>") or not isinstance(name, str) or not _NAME.match(name):
         raise ValueError(
-            f"cron has five fields (minute hour day month weekday), such as "
-            f'"0 8 * * *", and {expression!r} has {len(fields)}'
+            f'name is a text of 1 to 255 characters without line breaks, such as defer(fn, name="send_mail"), '
+            f"not {name!r}"
         )
-    for part in fields:
-        if not _CRON_FIELD.match(part):
-            raise ValueError(f"cron cannot read {part!r} in {expression!r}: a field is of digits, names and * , - / #")
-    return " ".join(fields)
-
-
-def check_timezone(name: str) -> str:
-    """Return ``name`` if it is an IANA zone, or if this machine has no zones to compare it with."""
-    if not isinstance(name, str) or not name:
-        raise TypeError(f'timezone is a name such as "Europe/Paris", not {name!r}')
-    if name != "UTC" and not _is_zone(name) and _is_zone("Europe/London"):
-        raise ValueError(f'timezone is an IANA name such as "Europe/Paris", not {name!r}')
     return name
 
 
-def _is_zone(name: str) -> bool:
-    from zoneinfo import ZoneInfo
+def _parse_max_duration(value: Duration) -> float:
+    seconds = parse_duration(value)
+    if seconds == 0:
+        raise ValueError('it is longer than nothing: write "10m", or leave it out')
+    return seconds
 
+
+def _check_cron(fn: Callable[..., Any], expression: str) -> str:
+    """The expression with single spaces. What they hold, and the time zone, is checked by the build."""
+    text = " ".join(expression.split()) if isinstance(expression, str) else ""
+    if not text.startswith("@") and text.count(" ") != 4:
+        raise ValueError(
+            f'cron has five fields (minute hour day month weekday), such as "0 8 * * *", or is @daily and the like, '
+            f"not {expression!r}"
+        )
     try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        return False
-    return True
+        inspect.signature(fn).bind()
+    except TypeError as error:
+        message = f"a cron function is called without arguments ({error}): give its parameters defaults"
+        raise TypeError(message) from None
+    return text
 
 
 @dataclass(frozen=True)
@@ -202,22 +130,18 @@ class CallOptions:
     concurrency_key: str | None = None
 
     def __post_init__(self) -> None:
-        _check_moment("delay", self.delay)
-        _check_moment("discard_after", self.discard_after)
-        check_metadata(self.metadata)
-        if isinstance(self.priority, bool) or not isinstance(self.priority, int) or abs(self.priority) > 100:
+        for name, moment in (("delay", self.delay), ("discard_after", self.discard_after)):
+            if moment is not None and not isinstance(moment, datetime):
+                _named(name, parse_duration, moment)
+        _check_metadata(self.metadata)
+        if not _is_whole(self.priority, -100, 100):
             raise ValueError(f"priority is a whole number from -100 to 100, not {self.priority!r}")
-        for key in ("idempotency_key", "concurrency_key"):
-            _check_key(key, getattr(self, key))
+        for name, key in (("idempotency_key", self.idempotency_key), ("concurrency_key", self.concurrency_key)):
+            if key is not None and (not isinstance(key, str) or not 1 <= len(key) <= 256):
+                raise ValueError(f"{name} is a text of 1 to 256 characters, not {key!r}")
 
 
-def check_metadata(metadata: Mapping[str, str]) -> None:
-    """Up to 25 pairs of 1 to 256 printable ASCII characters each.
-
-    Raises:
-        TypeError: not a mapping of strings to strings.
-        ValueError: beyond those limits.
-    """
+def _check_metadata(metadata: Mapping[str, str]) -> None:
     if not isinstance(metadata, Mapping):
         raise TypeError(f'metadata is a dict such as {{"user": "7"}}, not {metadata!r}')
     if len(metadata) > _METADATA_PAIRS:
@@ -230,14 +154,8 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
                 raise ValueError(f"metadata: the {what} is of 1 to 256 printable ASCII characters, not {text[:300]!r}")
 
 
-def _check_moment(option: str, value: Moment | None) -> None:
-    if value is not None and not isinstance(value, datetime):
-        _named(option, parse_duration, value)
-
-
-def _check_key(option: str, value: str | None) -> None:
-    if value is not None and (not isinstance(value, str) or not 1 <= len(value) <= _KEY_LENGTH):
-        raise ValueError(f"{option} is a text of 1 to {_KEY_LENGTH} characters, not {value!r}")
+def _is_whole(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
 def _named(option: str, parse: Callable[[Any], Any], value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -34,12 +33,10 @@ class RetryPolicy:
 
     def interval(self, retry: int, spread: float) -> float:
         """Seconds to wait before retry number ``retry`` (1 is the first); ``spread`` is a random number in [0, 1)."""
-        base = 0.0
-        if self.initial_interval > 0 and self.max_interval > 0:
-            # Growth is compared as logarithms: 1.5 ** 2000 does not fit a float.
-            growth = (retry - 1) * math.log(self.multiplier)
-            limit = math.log(self.max_interval) - math.log(self.initial_interval)
-            base = self.max_interval if growth >= limit else self.initial_interval * math.exp(min(growth, 700.0))
+        try:
+            base = min(self.initial_interval * self.multiplier ** (retry - 1), self.max_interval)
+        except OverflowError:
+            base = self.max_interval if self.initial_interval else 0.0
         return base * (1 + self.randomization_factor * (2 * spread - 1))
 
     def as_dict(self) -> dict[str, int | float]:

@@ -40,6 +40,9 @@ def fine():
 def lists(folder):
     return os.listdir(folder)
 
+def prints_a_million_lines():
+    os.write(1, b"\n" * 1_000_000)
+
 def leaves_a_secret():
     open(os.environ["HOME"] + "/secret", "w").close()
     print("left", flush=True)
@@ -123,6 +126,24 @@ async def test_a_module_that_speaks_as_the_runner_reaches_nobody_else(
         assert json.loads((await bench.sink.outcome(victim)).result) is None
         assert bench.sink.lines.get(victim) is None
         assert set(bench.sink.lines) <= {victim}
+
+
+async def test_a_million_empty_lines_are_cut_by_their_number(hostile: Bench) -> None:
+    execution = hostile.start("prints_a_million_lines", build="hostile")
+    assert (await hostile.sink.outcome(execution)).ending is Ending.RETURNED
+    *lines, last = hostile.sink.lines[execution]
+    assert len(lines) == 20_000
+    assert (last.stream, last.text) == ("system", "980000 bytes of output were cut: 1 MiB or 20000 lines are kept")
+
+
+async def test_what_goes_wrong_before_the_function_is_the_runners_fault(hostile: Bench, tmp_path: Path) -> None:
+    assert (await hostile.run("fine", build="hostile")).ending is Ending.RETURNED
+    # As a cleaner of temporary files might.
+    for folder in sorted((tmp_path / "scratch").rglob("*"), reverse=True):
+        folder.rmdir()
+    outcome = await hostile.run("fine", build="hostile")
+    assert outcome.ending is Ending.INTERNAL
+    assert json.loads(outcome.result)["name"] == "FileNotFoundError"
 
 
 async def test_what_an_execution_left_when_its_runner_was_killed_is_not_for_the_next(hostile: Bench) -> None:

@@ -159,6 +159,6 @@ def test_wrong_callers_are_told() -> None:
     with pytest.raises(TypeError, match=r"await_result takes a background function.*decorate it"):
         await_result(len)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="assign_options takes a background function"):
-        assign_options(len, delay="1h")  # type: ignore[call-overload]
+        assign_options(len, delay="1h")  # type: ignore[type-var]
     with pytest.raises(TypeError, match=r"by its id.*execution\.id"):
         get_execution(7)  # type: ignore[arg-type]
