@@ -322,8 +322,9 @@ def discover(request: Mapping[str, Any]) -> dict[str, Any]:
     functions = collect(modules, project)
     if not functions:
         looked = f"imported: {', '.join(modules[:10])}" if modules else "none of them uses deferlite's defer"
+        node = "Node projects are not built yet: " if (project.folder / "package.json").exists() else ""
         raise ProjectError(
-            f"no background functions found in {looked_at} Python files ({looked}); mark one: {MARK}, "
+            f"{node}no background functions found in {looked_at} Python files ({looked}); mark one: {MARK}, "
             'or name the modules: [build] functions = ["…"]'
         )
     return {

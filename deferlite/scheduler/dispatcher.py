@@ -185,10 +185,12 @@ class Dispatcher:
             await self._finish_bell.wait()
             lines, self._lines = self._lines, {}
             endings, self._endings = self._endings, []
-            for (execution_id, attempt), batch in lines.items():
-                await self._store.logs.append(execution_id, attempt, batch)
-            if endings:
-                await self._finish(endings)
+            async with anyio.create_task_group() as batch:
+                # Handed to the writer in this order and committed together: no end is seen before its last line.
+                for (execution_id, attempt), said in lines.items():
+                    batch.start_soon(self._store.logs.append, execution_id, attempt, said)
+                if endings:
+                    batch.start_soon(self._finish, endings)
 
     async def _finish(self, endings: list[tuple[str, int, Outcome]]) -> None:
         finished = await self._store.executions.finish(endings)

@@ -236,6 +236,7 @@ WRONG = {
         ['two background functions are named "job"', "a.py, line 3", "b.py, line 4"],
     ),
     "no functions": ({"jobs.py": "print('hello')\n"}, ["no background functions", "1 Python files", "@defer"]),
+    "a Node project": ({"package.json": "{}", "defer/a.js": ""}, ["Node projects are not built yet"]),
     "an empty project": ({"README": ""}, ["no background functions", "0 Python files"]),
     "no functions in a module": ({"jobs.py": "from deferlite import defer\n"}, ["no background functions", "jobs"]),
     "a lambda": ({"jobs.py": "from deferlite import defer\njob = defer(lambda: 1)\n"}, ["name", "jobs.py, line 2"]),
