@@ -57,7 +57,7 @@ class PublishedBuilds:
             if not Path(mount.removesuffix(":rw")).exists():
                 raise WorldError(f"[run] mounts names {mount}, which is not on this machine: make it, or mend the file")
         # The modules are imported by the runner: they find there what they found when the build was made.
-        env = variables.base_variables(venv) | variables.certificates() | variables.read_env(built.env)
+        env = variables.base_variables(venv) | variables.read_env(built.env)
         return LaunchPlan(
             runtime="node" if manifest.runtime == "node" else "python",
             interpreter=venv / launch.executable,
@@ -65,7 +65,7 @@ class PublishedBuilds:
             import_paths=tuple(project / path for path in launch.import_paths),
             modules=manifest.modules,
             django_settings=launch.django_settings,
-            read_only=(folder, venv, *map(Path, launch.read_only), *variables.certificate_folders()),
+            read_only=(folder, venv, *map(Path, launch.read_only)),
             hidden=hidden,
             environment=env,
             network=now.run.network,

@@ -43,10 +43,6 @@ def network_variables(*, indexes: bool) -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
-def certificates() -> dict[str, str]:
-    return {name: os.environ[name] for name in CERTIFICATES if name in os.environ}
-
-
 def certificate_folders() -> tuple[Path, ...]:
     """Files and folders that those variables name; a box has to show them."""
     paths = (Path(os.environ[name]) for name in CERTIFICATES if name in os.environ)

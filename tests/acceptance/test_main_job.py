@@ -36,6 +36,10 @@ async def inside():
     logging.getLogger("shop").warning("inside %s", os.environ["DEFER_ENVIRONMENT"])
     return {key: os.environ[key] for key in ("DEFER_FUNCTION", "DEFER_ATTEMPT", "DEFER_COMMIT", "TZ", "COLOUR")}
 
+@defer
+def variables():
+    return sorted(os.environ)
+
 @defer(concurrency=1)
 def factorial(n):
     return n * await_result(factorial)(n - 1) if n > 1 else 1
@@ -56,7 +60,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, repository: Repository) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("home")) as running:
+    with Server(tmp_path_factory.mktemp("home"), environ={"SERVERS_SECRET": "hush"}) as running:
         gates = tmp_path_factory.mktemp("gates")
         running.add(
             "shop",
@@ -83,6 +87,13 @@ def test_what_an_execution_sees(server: Server, repository: Repository) -> None:
         "TZ": "UTC",
         "COLOUR": "green",
     }
+
+
+def test_variables_are_the_contracts_and_none_of_the_servers(server: Server) -> None:
+    state, names = server.client("shop").call("variables")
+    contract = {f"DEFER_{n}" for n in "TOKEN ENDPOINT EXECUTION_ID ENVIRONMENT FUNCTION ATTEMPT BUILD_ID COMMIT".split()}
+    # LC_CTYPE is Python's own doing.
+    assert set(names) - {"LC_CTYPE"} == contract | {"TZ", "HOME", "TMPDIR", "COLOUR", "PATH", "LANG", "VIRTUAL_ENV"}
 
 
 def test_a_workflow_deeper_than_its_concurrency_ends(server: Server) -> None:
