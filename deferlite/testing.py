@@ -53,10 +53,9 @@ class Enqueued:
 class _ManualBackend(LocalBackend):
     """Starts nothing by itself. ``run_now`` raises what the function raises, unless somebody waits for the result."""
 
-    def _dispatch(self) -> None: ...
+    _retries = False
 
-    def _retries(self, record: Record) -> int:
-        return 0
+    def _dispatch(self) -> None: ...
 
     def _begin(self, record: Record) -> None:
         self._waiting.remove(record)

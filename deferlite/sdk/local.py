@@ -1,12 +1,8 @@
 """The in-process backend: without DEFER_TOKEN, background functions run in threads of this program.
 
-It is for laptops and tests: the queue lives in memory. What differs from a server:
-
-- A thread cannot be killed: a forced cancel marks the execution ``aborting`` and drops its result when it ends, and
-  ``max_duration`` is not enforced. Cron functions are not scheduled.
-- A program that ends first finishes what is due, as long as that takes (Ctrl-C breaks it off); what is
-  delayed or waits for a retry is dropped with a warning.
-- A forked child starts with an empty queue.
+It is for laptops and tests. The queue lives in memory, so a program that ends first finishes what is due (Ctrl-C breaks
+that off) and drops what is delayed, with a warning. A thread cannot be killed: a forced cancel drops the result when
+it comes, and ``max_duration`` is not enforced. Cron functions are not scheduled.
 """
 
 from __future__ import annotations
@@ -50,6 +46,8 @@ class LocalBackend:
     The threads are no daemons, so the interpreter waits for them when the program ends.
     """
 
+    _retries = True
+
     def __init__(self, slots: int = _SLOTS) -> None:
         self._slots = slots
         self._changed = threading.Condition()
@@ -60,7 +58,7 @@ class LocalBackend:
         """Those in state created, in the order in which they are to start."""
         self._running: set[Record] = set()
         """Those that have a slot."""
-        self._returning: list[Record] = []
+        self._returning: set[Record] = set()
         """Those that waited without a slot and want one back: they go before everything that is still to start."""
         self._ended: deque[str] = deque()
         self._alarms: list[datetime] = []
@@ -91,10 +89,11 @@ class LocalBackend:
     async def aresult(self, execution_id: str, timeout: float) -> Any:
         record = self._record(execution_id)
         if timeout > 0 and not record.over.done():
-            parent = self._park()
+            parent, over = self._park(), asyncio.wrap_future(record.over)
             try:
-                await asyncio.wait([asyncio.wrap_future(record.over)], timeout=None if timeout == math.inf else timeout)
+                await asyncio.wait([over], timeout=None if timeout == math.inf else timeout)
             finally:
+                over.cancel()
                 self._unpark(parent)
                 while not self._has_resumed(parent):  # noqa: ASYNC110
                     await asyncio.sleep(_LOOK_AGAIN)
@@ -139,8 +138,7 @@ class LocalBackend:
         return select(executions, query, lambda execution: execution.id)
 
     def attempts(self, execution_id: str, query: Query) -> Page[Execution]:
-        attempts = self._record(execution_id).attempts[::-1]
-        return select(attempts, query, lambda execution: str(execution.attempt))
+        return select(self._record(execution_id).attempts[::-1], query, lambda attempt: str(attempt.attempt))
 
     def _record(self, execution_id: str) -> Record:
         try:
@@ -210,28 +208,25 @@ class LocalBackend:
             if threading.main_thread().is_alive():
                 raise
             # Pythons 3.12.0 to 3.12.2 start no thread while a program ends: nobody shall wait for what cannot run.
-            self._cancel_all()
+            for other in self._waiting:
+                self._end(other, "cancelled")
+            self._waiting.clear()
             return
         self._waiting.remove(record)
         self._running.add(record)
         record.begin()
 
-    def _cancel_all(self) -> None:
-        _log.warning("%d background executions are cancelled: the program ends", len(self._waiting))
-        for record in self._waiting:
-            self._end(record, "cancelled")
-        self._waiting.clear()
-
     def _watch_the_clock(self) -> None:
         with self._changed:
-            while self._alarms:
-                self._changed.wait(min(max((self._alarms[0] - utc_now()).total_seconds(), 0.0), 3600.0))
-                self._ring(utc_now())
-            self._clock_runs = False
+            try:
+                while self._alarms:
+                    self._changed.wait(min(max((self._alarms[0] - utc_now()).total_seconds(), 0.0), 3600.0))
+                    if self._alarms[0] <= utc_now():
+                        self._ring(utc_now())
+            finally:
+                self._clock_runs = False
 
     def _ring(self, now: datetime) -> None:
-        if self._alarms[0] > now:
-            return
         while self._alarms and self._alarms[0] <= now:
             heapq.heappop(self._alarms)
         for record in [record for record in self._waiting if record.is_expired(now)]:
@@ -272,7 +267,7 @@ class LocalBackend:
             self._end(record, "aborted")
         elif record.cause is None:
             self._end(record, "succeed")
-        elif len(record.attempts) <= self._retries(record):
+        elif self._retries and len(record.attempts) <= record.request.definition.retry.max_attempts:
             self._retry(record)
         else:
             self._end(record, "failed")
@@ -283,9 +278,6 @@ class LocalBackend:
         self._ended.append(record.execution.id)
         if len(self._ended) > _KEPT:
             self._records.pop(self._ended.popleft(), None)
-
-    def _retries(self, record: Record) -> int:
-        return record.request.definition.retry.max_attempts
 
     def _retry(self, record: Record) -> None:
         number = len(record.attempts)
@@ -317,15 +309,16 @@ class LocalBackend:
             if parent is None or parent.waiters or parent.over.done() or parent in self._running:
                 return True
             if not self._has_room(parent):
-                self._returning.append(parent)
+                self._returning.add(parent)
                 return False
             self._leave_slot(parent)
             self._running.add(parent)
+            self._dispatch()
             return True
 
     def _leave_slot(self, record: Record) -> None:
         self._running.discard(record)
-        self._returning = [other for other in self._returning if other is not record]
+        self._returning.discard(record)
 
 
 async def _awaited(value: Any) -> Any:

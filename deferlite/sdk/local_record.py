@@ -52,7 +52,9 @@ class Record:
             rerun_of=rerun_of,
             executed_by="api",
         )
-        return cls(request, sequence, encode([request.arguments, request.keyword_arguments]), execution)
+        record = cls(request, sequence, encode([request.arguments, request.keyword_arguments]), execution)
+        record.over.set_running_or_notify_cancel()  # Whoever stops waiting for it must not cancel it.
+        return record
 
     @property
     def lane(self) -> tuple[str, str | None]:

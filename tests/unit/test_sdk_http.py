@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import pickle
 import shutil
 import socket
-import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -35,108 +32,12 @@ from deferlite import (
     await_result,
     defer,
 )
-from deferlite.sdk import client, transport
+from deferlite.sdk import client
+from tests.defer_api import Reply, Server, execution, json_reply, serving
 
 pytestmark = pytest.mark.anyio
 
 TOKEN = "dlt_secret"
-Reply = tuple[int, dict[str, str], bytes]
-
-
-def json_reply(status: int, data: Any, **headers: str) -> Reply:
-    return status, {name.replace("_", "-"): value for name, value in headers.items()}, json.dumps(data).encode()
-
-
-def execution(number: int = 1, state: str = "created") -> dict[str, Any]:
-    moment = "2026-01-02T03:04:05.123456Z"
-    return {
-        "id": f"e{number}",
-        "state": state,
-        "function_name": "work",
-        "function_id": "f1",
-        "scheduled_at": moment,
-        "created_at": moment,
-        "updated_at": "2026-01-02T03:04:05Z",
-        "attempt": 1,
-        "a_field_of_tomorrow": [],
-    }
-
-
-class Server:
-    """Answers with what a test put in ``replies``, or by ``answer``; remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, str, dict[str, str], Any]] = []
-        self.connections: set[int] = set()
-        self.replies: list[Reply | Callable[[BaseHTTPRequestHandler], None]] = []
-        self.answer: Callable[[str, str, Any], Reply] | None = None
-        self.lock = threading.Lock()
-        self.http: ThreadingHTTPServer
-
-    def reply_to(self, handler: BaseHTTPRequestHandler) -> None:
-        length = int(handler.headers.get("Content-Length") or 0)
-        body = json.loads(handler.rfile.read(length)) if length else None
-        with self.lock:
-            self.connections.add(id(handler))
-            self.requests.append((handler.command, handler.path, dict(handler.headers), body))
-            reply = self.replies.pop(0) if self.replies else None
-        if reply is None:
-            assert self.answer is not None, f"unexpected {handler.command} {handler.path}"
-            reply = self.answer(handler.command, handler.path, body)
-        if callable(reply):
-            reply(handler)
-            return
-        status, headers, data = reply
-        handler.send_response(status)
-        for name, value in {"Content-Length": str(len(data)), **headers}.items():
-            handler.send_header(name, value)
-        handler.end_headers()
-        handler.wfile.write(data)
-
-    @property
-    def bodies(self) -> list[Any]:
-        return [request[3] for request in self.requests]
-
-    @property
-    def targets(self) -> list[str]:
-        return [f"{method} {path}" for method, path, _, _ in self.requests]
-
-
-class QuietServer(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: Any) -> None: ...
-
-
-@contextmanager
-def serving(server: Server, certificate: Path | None = None, key: Path | None = None) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def reply(self) -> None:
-            server.reply_to(self)
-
-        do_GET = do_PUT = do_POST = do_PATCH = reply
-
-        def log_message(self, *_: Any) -> None: ...
-
-    with QuietServer(("127.0.0.1", 0), Handler) as http:
-        scheme = "http"
-        if certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate, key)
-            http.socket = context.wrap_socket(http.socket, server_side=True)
-            scheme = "https"
-        server.http = http
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"{scheme}://127.0.0.1:{http.server_address[1]}"
-        finally:
-            transport.close_idle()
-            http.shutdown()
-            thread.join()
 
 
 @pytest.fixture
@@ -276,12 +177,6 @@ def test_a_rerun_is_never_sent_twice(server: Server) -> None:
     with pytest.raises(ServerUnavailable, match="look before asking again"):
         deferlite.rerun_execution("e1")
     assert len(server.requests) == 2
-
-
-def test_a_new_connection_that_breaks_is_an_error(server: Server) -> None:
-    server.replies = [hang_up]
-    with pytest.raises(ServerUnavailable, match="no deferlite server answers"):
-        work(1)
 
 
 def test_a_server_that_closes_after_each_answer(server: Server) -> None:

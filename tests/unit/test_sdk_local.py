@@ -227,6 +227,33 @@ def test_a_result_that_is_not_there_yet() -> None:
         await_result(double.options(delay="1h"), timeout=0.01)(1)
 
 
+def test_a_coroutine_that_stops_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    async def impatient() -> None:
+        with pytest.raises(ResultNotReady):
+            await await_result(adouble.options(delay=0.1), timeout=0.01)(3)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(await_result(adouble.options(delay=0.1))(4), 0.01)
+
+    asyncio.run(impatient())
+    assert [get_execution_result(execution.id, wait=PATIENCE) for execution in list_executions()] == [8, 6]
+    assert not caplog.records
+
+
+def test_slots_are_filled_when_a_parent_has_come_back(gate: Gate) -> None:
+    @defer
+    def parent() -> None:
+        await_result(double)(1)
+        gate.pass_through()
+
+    held = defer(gate.pass_through, name="held")
+    parents, others = parent.enqueue_many([()] * 4), held.enqueue_many([()] * 4)
+    gate.wait_for(4)
+    gate.open.set()
+    for execution in parents + others:
+        get_execution_result(execution.id, wait=PATIENCE)
+    assert gate.most == 4
+
+
 def test_concurrency_of_a_function(gate: Gate) -> None:
     @defer(concurrency=2)
     def held() -> None:
