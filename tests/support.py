@@ -11,14 +11,26 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import anyio
 import httpx
+import pytest
+
+from deferlite.builder.layout import Layout
+from deferlite.builder.runtimes.interpreters import Interpreters
 
 BIN = Path(sys.executable).parent
 DEFERLITE = BIN / "deferlite"
 PATIENCE = 60.0
 """Seconds after which a wait for an event is called a failure."""
+
+
+def missing(part: str) -> NoReturn:
+    """Skip the test for want of ``part``, except in CI, where nothing is skipped."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{part} is missing, and in CI nothing is skipped")
+    pytest.skip(f"needs {part}")
 
 
 def free_port() -> int:
@@ -30,6 +42,12 @@ def free_port() -> int:
 def clean_environ(**more: str) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DEFER", "VIRTUAL_ENV", "GIT_"))}
     return {**kept, "GIT_CONFIG_GLOBAL": os.devnull, "PATH": f"{BIN}:{os.environ['PATH']}", **more}
+
+
+def interpreters() -> dict[str, str]:
+    """An executable of each Python of this machine that may use the SDK, by its version without the patch level."""
+    known = anyio.run(Interpreters(Layout(Path("no-home"))).known)
+    return {"{}.{}".format(*one.version): str(one.path) for one in known if (3, 10) <= one.version < (4,)}
 
 
 class Repository:

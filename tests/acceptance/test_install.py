@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 import venv
 from pathlib import Path
 
 import pytest
 
-from tests.support import BIN, clean_environ
+from tests.support import clean_environ
 
 PROJECT = Path(__file__).parent.parent.parent
 
@@ -44,26 +43,3 @@ def test_the_command_line_says_how_to_get_the_server(bare: Path, command: str) -
     done = subprocess.run([bare / "deferlite", command], capture_output=True, text=True, env=clean_environ())
     assert done.returncode == 2
     assert 'pip install "deferlite[server]"' in done.stderr
-
-
-def other_interpreters() -> list[str]:
-    """Interpreters of the machine that an application may use, one for each version from 3.10 on."""
-    listed = subprocess.run(
-        [str(BIN / "uv"), "python", "list", "--only-installed", "--output-format", "json", "--no-python-downloads"],
-        capture_output=True,
-        text=True,
-    )
-    found: dict[str, str] = {}
-    for row in json.loads(listed.stdout or "[]"):
-        parts = row["version_parts"]
-        if row["implementation"] == "cpython" and (parts["major"], parts["minor"]) >= (3, 10):
-            found.setdefault(f"3.{parts['minor']}", row["path"])
-    return sorted(found.values()) or [sys.executable]
-
-
-@pytest.mark.parametrize("interpreter", other_interpreters())
-def test_the_sdk_imports_everywhere(interpreter: str) -> None:
-    code = "import deferlite, deferlite.testing; print(deferlite.__version__)"
-    command = [interpreter, "-I", "-c", f"import sys; sys.path.insert(0, {str(PROJECT)!r}); {code}"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

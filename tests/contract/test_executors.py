@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,6 +17,7 @@ from deferlite.executors.outcomes import seconds
 from deferlite.model.execution import Ending
 from deferlite.sandbox.levels import Level, SandboxStatus
 from tests.contract.benches import REPOSITORY, Bench, MakeBench, Plans
+from tests.support import interpreters
 
 pytestmark = pytest.mark.anyio
 
@@ -296,24 +295,8 @@ async def test_no_process_outlives_a_killed_server(status: SandboxStatus, plans:
     await plans.until_none()
 
 
-def interpreters() -> list[Path]:
-    """The machine's Pythons, one of each minor version: those on the path, and those installed beside the server's."""
-    beside = Path(sys.base_prefix).parent
-    found = {}
-    for minor in range(10, 20):
-        name = f"python3.{minor}"
-        candidates = [path for path in beside.glob(f"*/bin/{name}") if path.parent.parent != Path("/usr")]
-        on_path = shutil.which(name)
-        for path in [*candidates, *([Path(on_path)] if on_path else [])]:
-            if subprocess.run([path, "-c", "import ctypes"], capture_output=True).returncode == 0:
-                found[minor] = path
-    return list(found.values())
-
-
 async def test_the_runner_speaks_every_python_from_3_10(make_bench: MakeBench, plans: Plans) -> None:
-    found = await anyio.to_thread.run_sync(interpreters)
-    if not found:
-        pytest.skip("needs an interpreter on the path")
+    found = [Path(path) for path in (await anyio.to_thread.run_sync(interpreters)).values()]
     project = (await plans.locate("jobs")).project
     for number, interpreter in enumerate(found):
         plans.add(f"other{number}", project, "jobs", interpreter=interpreter)

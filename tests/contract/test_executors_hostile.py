@@ -157,8 +157,6 @@ async def test_what_an_execution_left_when_its_runner_was_killed_is_not_for_the_
 async def test_the_servers_home_is_hidden_inside_a_folder_that_the_box_shows(
     make_bench: MakeBench, tmp_path: Path, status: SandboxStatus
 ) -> None:
-    if status.level is not Level.BUBBLEWRAP:
-        pytest.skip("there are no walls")
     project = tmp_path / "opt" / "home" / "builds" / "shop"
     project.mkdir(parents=True)
     (project / "hostile.py").write_text(HOSTILE)
@@ -167,4 +165,5 @@ async def test_the_servers_home_is_hidden_inside_a_folder_that_the_box_shows(
     plans.add("hostile", project, "hostile", read_only=(tmp_path / "opt",), hidden=(tmp_path / "opt" / "home",))
     async with make_bench(plans) as bench:
         seen = json.loads((await bench.run("lists", str(tmp_path / "opt" / "home"), build="hostile")).result)
-        assert seen == ["builds"]
+        walls = status.level is Level.BUBBLEWRAP
+        assert sorted(seen) == (["builds"] if walls else ["admin.token", "builds"])

@@ -14,6 +14,7 @@ from deferlite.builder.runtimes.interpreters import Interpreters
 from deferlite.model.build import BuildState
 from deferlite.model.errors import NotFound
 from tests.services.builder_fixtures import Workshop, job, workshop
+from tests.support import missing
 
 pytestmark = pytest.mark.anyio
 PROJECT = '[project]\nname = "shop"\nversion = "1"\nrequires-python = ">=3.10"\ndependencies = ["six"]\n'
@@ -119,10 +120,10 @@ async def test_two_environments_share_dependencies_and_not_the_package_cache(sho
 
 
 async def test_another_python(shop: Workshop) -> None:
-    known = await Interpreters(shop.layout)._list()
+    known = await Interpreters(shop.layout).known()
     others = [one for one in known if (3, 10) <= one.version < (3, 99) and one.version[:2] != sys.version_info[:2]]
     if not others:
-        pytest.skip("this machine has no other Python")
+        missing("another Python")
     repository = shop.repository({"jobs.py": job(), "requirements.txt": "six\n"})
     for one in {one.version[:2]: one for one in others}.values():
         build = await shop.build(repository, python="{}.{}".format(*one.version))

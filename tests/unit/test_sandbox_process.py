@@ -15,6 +15,7 @@ from deferlite.sandbox import levels
 from deferlite.sandbox.box import Box, interpreter_folders, wrap
 from deferlite.sandbox.levels import Level, SandboxStatus, explain, probe
 from deferlite.sandbox.process import Completed, output, run
+from tests.support import missing
 
 pytestmark = pytest.mark.anyio
 
@@ -111,7 +112,7 @@ async def test_output_of_a_small_command_and_its_failure() -> None:
 async def test_the_box_shows_what_it_lists_and_no_more(tmp_path: Path) -> None:
     status = await probe("auto")
     if status.level is not Level.BUBBLEWRAP:
-        pytest.skip(status.detail)
+        missing(status.detail)
     (tmp_path / "build").mkdir()
     (tmp_path / "scratch").mkdir()
     (tmp_path / "secret").write_text("x")

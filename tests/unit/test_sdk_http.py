@@ -34,6 +34,7 @@ from deferlite import (
 )
 from deferlite.sdk import client
 from tests.defer_api import Reply, Server, execution, json_reply, serving
+from tests.support import missing
 
 pytestmark = pytest.mark.anyio
 
@@ -227,7 +228,7 @@ def test_a_server_that_says_nothing(server: Server, monkeypatch: pytest.MonkeyPa
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
     if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate of this test")
+        missing("openssl, which makes the certificate of this test")
     paths = tmp_path / "cert.pem", tmp_path / "key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
     command += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(paths[0]), "-keyout", str(paths[1])]

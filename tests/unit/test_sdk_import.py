@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import deferlite
+from tests.support import interpreters
 
 ROOT = Path(__file__).resolve().parents[2]
 LATER = {"asyncio", "http.client", "ssl", "zoneinfo", "logging", "concurrent.futures", "urllib.parse", "subprocess"}
@@ -40,12 +40,12 @@ def test_it_needs_the_standard_library_only() -> None:
     assert not strangers
 
 
-@pytest.mark.parametrize("version", ["3.10", "3.12", "3.13", "3.14"])
-def test_other_pythons_import_it(version: str) -> None:
-    python = shutil.which(f"python{version}")
-    if python is None or subprocess.run([python, "-c", ""], capture_output=True).returncode:
-        pytest.skip(f"no Python {version} on the path")
-    modules_after("import deferlite.testing, " + ", ".join(ALL_MODULES), python)
+PYTHONS = interpreters()
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_every_python_of_the_machine_imports_it(version: str) -> None:
+    modules_after("import deferlite.testing, " + ", ".join(ALL_MODULES), PYTHONS[version])
 
 
 def test_every_public_name_is_there_and_told_about() -> None:

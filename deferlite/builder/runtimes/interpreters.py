@@ -56,15 +56,16 @@ class Interpreters:
         if fits(own.version):
             return own
         async with self._lock:
-            if found := _best(await self._list(), request):
+            if found := _best(await self.known(), request):
                 return found
             trouble = await self._download(request)
             self._known = None
-            if found := _best(await self._list(), request):
+            if found := _best(await self.known(), request):
                 return found
-            raise BuildError(_none_fits(request, own, await self._list(), trouble))
+            raise BuildError(_none_fits(request, own, await self.known(), trouble))
 
-    async def _list(self) -> list[Interpreter]:
+    async def known(self) -> list[Interpreter]:
+        """Those of this machine, and those that uv fetched before."""
         if self._known is None or not all(one.path.exists() for one in self._known):
             paths = await anyio.to_thread.run_sync(lambda: list(_candidates(self._layout.interpreters)))
             asked = [await _ask(path) for path in paths]
