@@ -12,12 +12,14 @@ import signal
 
 CRASH_POINTS = frozenset(
     f"{step}.{moment}"
-    for step in ("enqueue", "claim", "start", "result", "retry", "cron", "cancel", "publish", "environment")
+    for step in ("enqueue", "claim", "result", "retry", "cron", "cancel", "publish", "environment")
     for moment in ("before_commit", "after_commit")
-) | {"spawn.after", "result.received", "drain.during"}
+) | {"spawn.before", "spawn.after", "result.received", "drain.during"}
 
 _name, _, _count = os.environ.get("DEFERLITE_CRASH_AT", "").partition(":")
 _left = int(_count or 1)
+if _name and _name not in CRASH_POINTS:
+    raise ValueError(f"DEFERLITE_CRASH_AT: there is no point {_name!r}; there are {', '.join(sorted(CRASH_POINTS))}")
 
 
 def crash_point(name: str) -> None:

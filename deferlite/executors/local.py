@@ -43,7 +43,6 @@ class LocalExecutor:
         self._held: dict[str, list[Order]] = {}
         """Orders that wait until their environment's settings have been looked at."""
         self._looks: set[asyncio.Task[None]] = set()
-        self._where: dict[tuple[str, int], str] = {}
         self._changed = anyio.Event()
         self._count = 0
         self._stop_at: float | None = None

@@ -157,7 +157,7 @@ class Dispatcher:
         options = lane.options.get(claimed.function_id, spec.options)
         variables = self._lanes.variables(claimed.environment)
         max_duration = options.max_duration or lane.run.max_duration
-        crash_point("start.before_commit")
+        crash_point("spawn.before")
         executor.start(self._orders.write(claimed, spec, build.commit, variables, max_duration))
         crash_point("spawn.after")
         self._running[claimed.id][1].ordered = True

@@ -210,11 +210,6 @@ def check(paths: Sequence[Path]) -> list[ParsedFile]:
     return [_checked(path) for path in files]
 
 
-def checked_files(directory: Path) -> list[ParsedFile]:
-    """Every environment file of ``directory``."""
-    return check([directory])
-
-
 def _checked(path: Path) -> ParsedFile:
     if path.suffix != SUFFIX:
         return failed(path.stem, str(path), Fault(1, "", "does not end in .toml", f"rename it to {path.stem}{SUFFIX}"))

@@ -11,7 +11,7 @@ import pytest
 
 from deferlite.model.environment import EnvironmentState
 from deferlite.model.events import EnvironmentChanged
-from deferlite.watcher.environments import check, checked_files
+from deferlite.watcher.environments import check
 from tests.services.watcher_fixtures import Watched, watching
 
 pytestmark = pytest.mark.anyio
@@ -212,7 +212,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     (tmp_path / "staging.toml").write_text(GOOD)
     monkeypatch.setattr(Path, "open", refuse)
-    [parsed] = checked_files(tmp_path)
+    [parsed] = check([tmp_path])
     assert "may not be read by the server's user: give it permission" in parsed.error
 
 
@@ -239,7 +239,7 @@ def test_check_tells_the_faults_of_files_and_folders(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("branch = 1\n")
     (tmp_path / "Bad_Name.toml").write_text(GOOD)
     (tmp_path / "other.conf").write_text(GOOD)
-    faults = {parsed.name: [fault.line for fault in parsed.faults] for parsed in checked_files(tmp_path)}
+    faults = {parsed.name: [fault.line for fault in parsed.faults] for parsed in check([tmp_path])}
     assert faults == {"good": [], "bad": [1, 1], "Bad_Name": [1]}
     missing, misnamed = check([tmp_path / "gone.toml", tmp_path / "other.conf"])
     assert "does not exist" in missing.error and "rename it to other.toml" in misnamed.error
