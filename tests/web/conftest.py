@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import anyio
 import httpx
 import pytest
 from starlette.applications import Starlette
@@ -17,7 +14,6 @@ from deferlite.bus import Bus
 from deferlite.model.build import BuildState, Trigger
 from deferlite.model.clock import Clock, SystemClock
 from deferlite.model.environment import EnvironmentConfig
-from deferlite.model.events import AbortRequested, Event, ExecutionsEnqueued
 from deferlite.model.execution import Claimed, Ending, Execution, Outcome, encode_json, error_result
 from deferlite.model.function import FunctionSpec, Manifest
 from deferlite.model.ids import ExecutionTokens
@@ -25,12 +21,10 @@ from deferlite.sandbox.levels import Level, SandboxStatus
 from deferlite.settings import Settings
 from deferlite.store import Store, Want
 from deferlite.web.app import create_app
-from deferlite.web.listen import bind_tcp, serve_app
 from deferlite.web.services import Services
 
 ADMIN_KEY = "the-admin-key-of-the-tests"
 FUNCTIONS = ("hello", "add", "sleepy")
-SERVED_FUNCTIONS = ("hello", "broken", "sleepy", "stubborn")
 """What ``Scheduler`` knows to answer."""
 BOOT = "boot-of-the-tests"
 
@@ -157,57 +151,3 @@ def returned(value: object) -> Outcome:
 @pytest.fixture
 def stand_in(store: Store) -> StandIn:
     return StandIn(store)
-
-
-class Scheduler:
-    """As much of a scheduler as the drives need: it claims what is due, and answers by the function's name."""
-
-    def __init__(self, store: Store, bus: Bus) -> None:
-        self._store = store
-        self._bus = bus
-        self._running: dict[str, Claimed] = {}
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        with self._bus.subscribe(ExecutionsEnqueued, AbortRequested) as events:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._follow, events)
-                yield
-                tasks.cancel_scope.cancel()
-
-    async def _follow(self, events: Any) -> None:
-        async for event in events:
-            await self._handle(event)
-
-    async def _handle(self, event: Event) -> None:
-        if isinstance(event, AbortRequested):
-            claimed = self._running[event.execution_id]
-            if claimed.function_name != "stubborn":
-                await self._end(claimed, Outcome(ending=Ending.ABORTED, result="null"))
-        if isinstance(event, ExecutionsEnqueued):
-            wants = [Want(environment="production", function_id=id, slots=100) for id in event.function_ids]
-            for claimed in await self._store.executions.claim(wants, BOOT, "process"):
-                await self._run(claimed)
-
-    async def _run(self, claimed: Claimed) -> None:
-        self._running[claimed.id] = claimed
-        if claimed.function_name == "hello":
-            await self._end(claimed, Outcome(ending=Ending.RETURNED, result=claimed.arguments))
-        if claimed.function_name == "broken":
-            message = (json.loads(claimed.arguments) or ["broken"])[0]
-            result = error_result("ValueError", message, "ValueError: …\n    at broken")
-            await self._end(claimed, Outcome(ending=Ending.RAISED, result=result))
-
-    async def _end(self, claimed: Claimed, outcome: Outcome) -> None:
-        await self._store.executions.finish([(claimed.id, claimed.attempt, outcome)])
-
-
-@pytest.fixture
-async def endpoint(app: Starlette, store: Store, bus: Bus) -> AsyncIterator[str]:
-    """The address of a real server whose executions run, as far as ``Scheduler`` knows their functions."""
-    await publish(store, "production", SERVED_FUNCTIONS)
-    sock = bind_tcp("127.0.0.1", 0)
-    async with anyio.create_task_group() as tasks, Scheduler(store, bus).running():
-        await tasks.start(lambda task_status: serve_app(app, sock, task_status=task_status))
-        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
-        tasks.cancel_scope.cancel()
