@@ -35,9 +35,9 @@ from deferlite.store import Store
 from deferlite.watcher.environments import EnvironmentFiles
 from deferlite.watcher.repositories import Repositories
 from deferlite.web.app import create_app
-from deferlite.web.auth import trusted
 from deferlite.web.listen import bind_tcp, bind_unix, serve_app
 from deferlite.web.services import Services
+from deferlite.web.session import trusted
 
 log = logging.getLogger("deferlite")
 

@@ -36,20 +36,15 @@ class Journal:
 
     def say(self, text: str) -> None:
         """deferlite's own words."""
-        self._add("system", text)
+        self.line("system", text)
 
     def line(self, stream: str, text: str) -> None:
         """A line of a command's output."""
-        self._add(stream, text)
-
-    def _add(self, stream: str, text: str) -> None:
         self._count += 1
         if self._count == MOST_LINES:
             stream, text = "system", f"the log ends here: it has {MOST_LINES} lines"
         if self._count <= MOST_LINES:
-            # Names of files may be no UTF-8, which the store refuses.
-            text = text[:LONGEST_TEXT].encode(errors="backslashreplace").decode().replace("\0", "\ufffd")
-            self._waiting.append(LogLine(self._clock.now(), stream, text))
+            self._waiting.append(LogLine(self._clock.now(), stream, storable(text[:LONGEST_TEXT])))
             self._bell.ring()
 
     async def keep(self) -> None:
@@ -70,3 +65,8 @@ class Journal:
             await self._store.logs.append_build(self._build_id, lines)
         except DeferliteError:
             log.exception("build %s: %d lines of its log could not be written", self._build_id, len(lines))
+
+
+def storable(text: str) -> str:
+    """As the store takes it: names of files may be no UTF-8."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\ufffd")

@@ -32,9 +32,13 @@ class Layout(msgspec.Struct, frozen=True):
         files = Path(source).parent
         return (self.home, files) if files.is_absolute() else (self.home,)
 
+    @property
+    def all_dependencies(self) -> Path:
+        return self.cache / "dependencies"
+
     def dependencies(self, key: str) -> Path:
         """A content-addressed environment, shared by every build whose dependencies are the same."""
-        return self.cache / "dependencies" / key
+        return self.all_dependencies / key
 
     def uv_cache(self, environment: str) -> Path:
         """One each: packages of a private index are read by their own environment only."""
@@ -81,15 +85,14 @@ class BuildFolder(msgspec.Struct, frozen=True):
 
 def remove_leftovers(layout: Layout) -> list[Path]:
     """Remove what a killed server left half-made; return what it was. Blocks; call it before the first build starts."""
-    unfinished = [path for path in _folders(layout.builds, 2) if not (path / MANIFEST).exists()]
-    unfinished += [path for path in _folders(layout.cache / "dependencies", 1) if not is_complete(path)]
+    unfinished = [path for path in _folders(layout.builds, "*/*") if not (path / MANIFEST).exists()]
+    unfinished += [path for path in _folders(layout.all_dependencies, "*") if not is_complete(path)]
     for path in unfinished:
         shutil.rmtree(path, ignore_errors=True)
     return unfinished
 
 
-def _folders(parent: Path, depth: int) -> list[Path]:
-    pattern = "/".join("*" * depth)
+def _folders(parent: Path, pattern: str) -> list[Path]:
     return [path for path in parent.glob(pattern) if path.is_dir() and not path.is_symlink()]
 
 

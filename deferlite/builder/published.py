@@ -57,7 +57,7 @@ class PublishedBuilds:
             if not Path(mount.removesuffix(":rw")).exists():
                 raise WorldError(f"[run] mounts names {mount}, which is not on this machine: make it, or mend the file")
         # The modules are imported by the runner: they find there what they found when the build was made.
-        env = variables.base_variables(venv) | variables.read_env(built.env)
+        env = {"VIRTUAL_ENV": str(venv)} | variables.read_env(built.env)
         return LaunchPlan(
             runtime="node" if manifest.runtime == "node" else "python",
             interpreter=venv / launch.executable,

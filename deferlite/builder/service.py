@@ -9,7 +9,7 @@ import anyio.abc
 import anyio.to_thread
 
 from deferlite.builder.build import Pipeline
-from deferlite.builder.journal import Journal
+from deferlite.builder.journal import Journal, storable
 from deferlite.builder.layout import Layout, remove_leftovers
 from deferlite.builder.runtimes import Runtime
 from deferlite.builder.runtimes.python import PythonRuntime
@@ -131,10 +131,10 @@ class BuildService:
                 seconds = f"{config.build.timeout:g} s"
                 return f"the build took longer than {seconds}: make it shorter, or raise [build] timeout"
         except DeferliteError as error:
-            return _plain(str(error))
+            return storable(str(error))
         except Exception as error:
             log.exception("build %s failed inside deferlite", build.id)
-            return _plain(f"(internal) {type(error).__name__}: {error}")
+            return storable(f"(internal) {type(error).__name__}: {error}")
         return None
 
     async def _overtaken(self, job: Job) -> str:
@@ -155,8 +155,3 @@ class BuildService:
             except Conflict:
                 log.info("build %s had ended already: %s", build.id, error)
         await self._trash.prune(build.environment)
-
-
-def _plain(error: str) -> str:
-    """As the store takes it: names of files may be no UTF-8."""
-    return error.encode(errors="backslashreplace").decode().replace("\0", "\ufffd")

@@ -10,9 +10,8 @@ from pathlib import Path
 import anyio.to_thread
 import msgspec
 
-from deferlite.builder.layout import MANIFEST, Layout
+from deferlite.builder.layout import MANIFEST, Layout, remove_tree
 from deferlite.builder.runtimes import Launch, Runtime
-from deferlite.builder.runtimes.dependencies import remove_tree
 from deferlite.model.build import Build
 from deferlite.model.errors import DeferliteError
 from deferlite.model.function import Manifest

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deferlite.model.errors import BuildError
+from deferlite.sandbox.box import SYSTEM_PATH
 
 CERTIFICATES = (
     "SSL_CERT_FILE",
@@ -33,7 +34,6 @@ INDEXES = (
     "PIP_TRUSTED_HOST",
     "PIP_FIND_LINKS",
 )
-SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 RESERVED_PREFIX = "DEFER_"
 
 

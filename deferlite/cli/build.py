@@ -24,4 +24,4 @@ def command(server: Server, as_json: bool, wait: bool, environment: str) -> None
     print_json(build) if as_json else click.echo(build["id"])
     say(f"build #{build['number']} of {environment} is asked for")
     if wait:
-        print_build_log(server, build["id"], follow=True)
+        print_build_log(server, build, follow=True)

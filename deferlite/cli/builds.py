@@ -9,7 +9,7 @@ import click
 from deferlite.cli.client import Server
 from deferlite.cli.errors import Failure
 from deferlite.cli.options import id_of, json_option, server_option
-from deferlite.cli.output import age, lasted, print_json, print_json_line, print_log_line, print_table
+from deferlite.cli.output import age, lasted, print_json, print_log, print_table
 
 
 @click.command()
@@ -30,7 +30,8 @@ def command(
         case (environment,):
             _list(server, environment, limit, as_json)
         case ("logs", build):
-            print_build_log(server, find_build(ctx, server, build), follow=follow, as_json=as_json)
+            found = server.get(f"/builds/{find_build(ctx, server, build)}")["data"]
+            print_build_log(server, found, follow=follow, as_json=as_json)
         case _:
             raise click.UsageError("write `deferlite builds ENV` or `deferlite builds logs ID`", ctx)
 
@@ -74,17 +75,16 @@ def find_build(ctx: click.Context, server: Server, text: str) -> str:
     raise Failure(f"{environment} has no build #{number}")
 
 
-def print_build_log(server: Server, build_id: str, *, follow: bool, as_json: bool = False) -> None:
-    """Print the log; with ``follow`` until the build has ended.
+def print_build_log(server: Server, build: dict[str, Any], *, follow: bool, as_json: bool = False) -> None:
+    """Print the log of ``build``, as the server told of it; with ``follow`` until it has ended.
 
     Raises:
-        Failure: the build it followed failed.
+        Failure: the build it followed failed; not for one that had ended before.
     """
-    before = server.get(f"/builds/{build_id}")["data"]
-    for line in server.lines(f"/builds/{build_id}/logs", {"follow": 1 if follow else None}):
-        print_json_line(line) if as_json else print_log_line(line)
-    if not follow or before["finished_at"]:
+    path = f"/builds/{build['id']}"
+    print_log(server.lines(f"{path}/logs", {"follow": 1 if follow else None}), as_json)
+    if not follow or build["finished_at"]:
         return
-    build = server.get(f"/builds/{build_id}")["data"]
+    build = server.get(path)["data"]
     if build["state"] == "failed":
         raise Failure(f"build #{build['number']} of {build['environment']} failed: {build['error']}")

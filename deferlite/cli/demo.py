@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 from contextlib import ExitStack
 from functools import partial
@@ -13,7 +12,7 @@ import anyio
 import anyio.to_thread
 import click
 
-from deferlite.builder.runtimes.dependencies import remove_tree
+from deferlite.builder.layout import remove_tree
 from deferlite.bus import Bus
 from deferlite.cli.serve import configure_logging
 from deferlite.model.build import BuildState
@@ -66,13 +65,13 @@ def _write_environments(folder: Path, repository: Path) -> None:
 
 
 async def _show(repository: Path, running: Running) -> None:
-    _say("building production and staging …")
+    click.echo("building production and staging …")
     async with anyio.create_task_group() as group:
         for environment in ENVIRONMENTS:
             group.start_soon(_exercise, running, environment)
-    _say(f"\nThe status page:  {running.page}\n")
-    _say(f"Change {repository}/jobs/shop.py and commit: the new code is live within a second or two.")
-    _say("Ctrl-C ends the demo.")
+    click.echo(f"\nThe status page:  {running.page}\n")
+    click.echo(f"Change {repository}/jobs/shop.py and commit: the new code is live within a second or two.")
+    click.echo("Ctrl-C ends the demo.")
 
 
 async def _exercise(running: Running, environment: str) -> None:
@@ -81,7 +80,7 @@ async def _exercise(running: Running, environment: str) -> None:
     for enqueued in await running.store.executions.enqueue(environment, items):
         ended = await running.store.executions.wait_ended(enqueued.id, 60)
         result = await running.store.executions.result(enqueued.id)
-        _say(f"{environment:<11} {ended.function_name:<14} {ended.state}, attempt {ended.attempt}: {result}")
+        click.echo(f"{environment:<11} {ended.function_name:<14} {ended.state}, attempt {ended.attempt}: {result}")
         if ended.state is not State.SUCCEED:
             raise DeferliteError(f"the demo's {ended.function_name} {ended.state}: {result}")
 
@@ -95,11 +94,6 @@ async def _until_built(store: Store, bus: Bus, environment: str) -> None:
             if builds and builds[0].state is BuildState.SUCCEED:
                 return
             await changes.receive()
-
-
-def _say(text: str) -> None:
-    click.echo(text, file=sys.stdout)
-    sys.stdout.flush()
 
 
 @click.command()

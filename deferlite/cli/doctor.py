@@ -23,12 +23,14 @@ from deferlite.cli.output import print_json
 from deferlite.model.errors import DeferliteError
 from deferlite.sandbox.levels import Level, probe
 from deferlite.sandbox.process import output
+from deferlite.store.connection import OLDEST_SQLITE
 
 _SPACE_NEEDED = 200 * 1024**2
 _SPACE_WISHED = 2 * 1024**3
 _EARLIEST = 1_735_689_600
 """2025-01-01: a clock before that was never set."""
 _CONTROLLERS = ("cpu", "memory", "pids")
+_WATCHED = "the memory of an execution's whole tree is watched every 50 ms"
 _MARKS = {"good": ("ok", "green"), "weak": ("--", "yellow"), "bad": ("!!", "red")}
 
 
@@ -116,15 +118,12 @@ def _cgroups() -> Finding:
         folder = Path("/sys/fs/cgroup", own[3:].lstrip("/"))
         offered = (folder / "cgroup.controllers").read_text().split()
     except (OSError, StopIteration):
-        return Finding(
-            "cgroups", "weak", "no cgroup v2: memory is limited per process, not for an execution's whole tree"
-        )
+        return Finding("cgroups", "weak", f"no cgroup v2: {_WATCHED}")
     missing = [name for name in _CONTROLLERS if name not in offered]
     if missing or not os.access(folder, os.W_OK):
         why = f"no {', '.join(missing)} controller" if missing else f"{folder} is not ours to write"
-        return Finding(
-            "cgroups", "weak", f"v2, not delegated ({why}): run the server as a systemd service with Delegate=yes"
-        )
+        cure = "run the server as a systemd service with Delegate=yes"
+        return Finding("cgroups", "weak", f"v2, not delegated ({why}): {_WATCHED}; {cure}")
     return Finding("cgroups", "good", f"v2, delegated: {', '.join(_CONTROLLERS)}")
 
 
@@ -140,10 +139,12 @@ def _disk(home: Path) -> Finding:
 
 
 def _sqlite() -> Finding:
-    needed = (3, 37)
-    verdict: Literal["good", "bad"] = "good" if sqlite3.sqlite_version_info >= needed else "bad"
-    cure = "" if verdict == "good" else ": 3.37 or later is needed, take a newer Python or system"
-    return Finding("sqlite", verdict, sqlite3.sqlite_version + cure)
+    if sqlite3.sqlite_version_info >= OLDEST_SQLITE:
+        return Finding("sqlite", "good", sqlite3.sqlite_version)
+    needed = ".".join(map(str, OLDEST_SQLITE))
+    return Finding(
+        "sqlite", "bad", f"{sqlite3.sqlite_version}: {needed} or later is needed, take a newer Python or system"
+    )
 
 
 def _clock() -> Finding:

@@ -102,9 +102,9 @@ def _finish(server: Server, execution_id: str) -> None:
         Failure: it did not succeed.
     """
     say(f"waiting for {execution_id}")
-    while (answer := server.request("GET", f"/executions/{execution_id}/result", query={"wait": _WAIT})).status_code:
-        if answer.status_code != _ACCEPTED:
-            break
+    path, query = f"/executions/{execution_id}/result", {"wait": _WAIT}
+    while (answer := server.request("GET", path, query=query)).status_code == _ACCEPTED:
+        pass
     execution = server.get(f"/executions/{execution_id}")["data"]
     if execution["state"] == "succeed":
         click.echo(answer.text)

@@ -11,16 +11,7 @@ from deferlite.cli.client import Server
 from deferlite.cli.enqueue import moment_after
 from deferlite.cli.executions import took
 from deferlite.cli.options import id_of, json_option, server_option
-from deferlite.cli.output import (
-    age,
-    lasted,
-    print_fields,
-    print_json,
-    print_json_line,
-    print_log_line,
-    print_table,
-    say,
-)
+from deferlite.cli.output import age, lasted, print_fields, print_json, print_log, print_table, say
 
 _OK = 200
 
@@ -103,8 +94,7 @@ def _attempt(attempt: dict[str, Any]) -> tuple[str, ...]:
 @server_option
 def logs(server: Server, as_json: bool, follow: bool, id: str) -> None:
     """Print an execution's log: stdout, stderr and logging, line by line."""
-    for line in server.lines(f"/executions/{id}/logs", {"follow": 1 if follow else None}):
-        print_json_line(line) if as_json else print_log_line(line)
+    print_log(server.lines(f"/executions/{id}/logs", {"follow": 1 if follow else None}), as_json)
 
 
 @command.command()

@@ -17,13 +17,7 @@ from deferlite.model.execution import ErrorCode, State
 @click.option("--state", multiple=True, type=click.Choice([state.value for state in State]), help="Repeatable.")
 @click.option("--function", multiple=True, metavar="NAME", help="Repeatable.")
 @click.option("--error-code", multiple=True, type=click.Choice([code.value for code in ErrorCode]), help="Repeatable.")
-@click.option(
-    "--metadata",
-    multiple=True,
-    type=pair_of,
-    metavar="KEY=VALUE",
-    help="Repeatable.",
-)
+@click.option("--metadata", multiple=True, type=pair_of, metavar="KEY=VALUE", help="Repeatable.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many.")
 @click.option("--after", metavar="CURSOR", help="The page after this cursor (printed with a full page).")
 @json_option

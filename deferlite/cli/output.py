@@ -39,11 +39,6 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def print_json_line(value: Any) -> None:
-    """Data: one line of JSON on stdout."""
-    click.echo(json.dumps(value, ensure_ascii=False))
-
-
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table on a terminal; elsewhere tab-separated lines without a head, for ``cut`` and ``while read``."""
     if not sys.stdout.isatty():
@@ -82,8 +77,13 @@ def lasted(start: str | None, end: str | None) -> str:
     return words.exact((ended - begun).total_seconds()) if begun else ""
 
 
-def print_log_line(line: dict[str, Any]) -> None:
-    """One line of a build's or an execution's log, all streams on stdout: they are the data asked for."""
+def print_log(lines: Iterable[dict[str, Any]], as_json: bool) -> None:
+    """A build's or an execution's log as it comes, all streams on stdout: they are the data asked for."""
+    for line in lines:
+        click.echo(json.dumps(line, ensure_ascii=False) if as_json else _log_line(line))
+
+
+def _log_line(line: dict[str, Any]) -> str:
     style = {"stderr": "yellow", "system": "blue"}.get(line["stream"])
     text = words.plain(line["text"])
-    click.echo(f"{click.style(line['time'][11:23], dim=True)} {click.style(text, fg=style) if style else text}")
+    return f"{click.style(line['time'][11:23], dim=True)} {click.style(text, fg=style) if style else text}"

@@ -45,7 +45,6 @@ def command(**flags: str | None) -> None:
 async def _announce(running: server.Running) -> None:
     say("deferlite is ready; the page:")
     click.echo(running.page)
-    sys.stdout.flush()
 
 
 def configure_logging(level: str) -> None:

@@ -15,12 +15,10 @@ def outcome(ended: Ended, max_duration: float, memory: int) -> Outcome:
     """``max_duration`` in seconds and ``memory`` in bytes are the limits that were in force."""
     try:
         ending = Ending(ended.ending)
-        if ending in _CARRIED:
-            result = _checked(ending, ended.payload)
+        carried = _checked(ending, ended.payload) if ending in _CARRIED else None
     except ValueError as error:  # Also what msgspec raises.
         return raised(error_result("RuntimeError", f"its process forged its end: {error}"))
-    if ending not in _CARRIED:
-        result = _error(ending, ended.memory_peak, max_duration, memory)
+    result = carried if carried is not None else _error(ending, ended.memory_peak, max_duration, memory)
     return Outcome(ending=ending, result=result, cpu_time=ended.cpu_time, memory_peak=ended.memory_peak)
 
 

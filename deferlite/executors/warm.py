@@ -190,6 +190,10 @@ class WarmRunner:
             self._task = None
             self._settle()
 
+    def _folder(self) -> Path:
+        """Of the present runner alone: what executions left in a dead one's is not for those that follow."""
+        return self._scratch / str(self._launches)
+
     def _fail(self, told: Callable[[_Attempt], Outcome]) -> None:
         """The runner cannot be had: those who wait for it, or ran on it, are told."""
         self._failures += 1
@@ -299,10 +303,6 @@ class WarmRunner:
 
     def printed(self, text: str) -> None:
         log.debug("runner of build %s: %s", self._build_id, text.rstrip())
-
-    def _folder(self) -> Path:
-        """Of the present runner alone: what executions left in a dead one's is not for those that follow."""
-        return self._scratch / str(self._launches)
 
     def gone(self, reason: str, importing: bool) -> None:
         self._loop.run_in_executor(None, shutil.rmtree, self._folder(), True)

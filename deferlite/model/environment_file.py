@@ -65,20 +65,23 @@ class ParsedFile(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_bytes(data: bytes, name: str, path: str) -> ParsedFile:
     """As ``parse``, of a file's content as it stands on the disk."""
+    fault = _fault_of_bytes(data)
+    return failed(name, path, fault) if fault is not None else parse(data.decode(), name, path)
+
+
+def _fault_of_bytes(data: bytes) -> Fault | None:
+    if len(data) > LARGEST:
+        return Fault(1, "", "is longer than 1 MiB", "an environment file has at most 1 MiB: is it the right one?")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return Fault(1, "", "is UTF-16 text", "save it as UTF-8")
+    if data.startswith(b"\xef\xbb\xbf"):
+        return Fault(1, "", "begins with a byte order mark", "save it as UTF-8 without one (BOM)")
     try:
-        if len(data) > LARGEST:
-            raise _unreadable(1, "is longer than 1 MiB", "an environment file has at most 1 MiB: is it the right one?")
-        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise _unreadable(1, "is UTF-16 text", "save it as UTF-8")
-        if data.startswith(b"\xef\xbb\xbf"):
-            raise _unreadable(1, "begins with a byte order mark", "save it as UTF-8 without one (BOM)")
-        text = data.decode()
+        data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        return failed(name, path, Fault(line, "", "is not UTF-8 text", "save the file as UTF-8"))
-    except _Unreadable as error:
-        return failed(name, path, error.fault)
-    return parse(text, name, path)
+        return Fault(line, "", "is not UTF-8 text", "save the file as UTF-8")
+    return None
 
 
 def parse(text: str, name: str, path: str) -> ParsedFile:
@@ -93,10 +96,8 @@ def parse(text: str, name: str, path: str) -> ParsedFile:
         return failed(name, path, Fault(1, "", "is nested too deeply", "write it flat, with [sections]"))
     reader = _Reader(path, key_lines(text.replace("\r\n", "\n")))
     config = reader.config(values)
-    if reader.faults:
-        faults = sorted(reader.faults, key=lambda fault: fault.line)
-        return ParsedFile(name=name, path=path, config=None, faults=tuple(faults), notes=tuple(reader.notes))
-    return ParsedFile(name=name, path=path, config=config, notes=tuple(reader.notes))
+    faults = sorted(reader.faults, key=lambda fault: fault.line)
+    return ParsedFile(name=name, path=path, config=config, faults=tuple(faults), notes=tuple(reader.notes))
 
 
 def failed(name: str, path: str, fault: Fault) -> ParsedFile:
@@ -112,16 +113,6 @@ def name_fault(name: str) -> Fault:
         f'"{name}" cannot be the name of an environment',
         f"rename the file to {plain}.toml (small letters, digits and -, at most 63, not beginning with -)",
     )
-
-
-class _Unreadable(Exception):
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(fault)
-        self.fault = fault
-
-
-def _unreadable(line: int, reason: str, cure: str) -> _Unreadable:
-    return _Unreadable(Fault(line, "", reason, cure))
 
 
 def _syntax_fault(text: str, said: str) -> Fault:

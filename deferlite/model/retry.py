@@ -52,15 +52,9 @@ def decide(
     code = ERROR_CODES[ending]
     if retries >= policy.max_attempts:
         return _failed(code, retries, interruptions)
-    wait = round(policy.interval(retries + 1, spread) * SECOND)
-    return Verdict(
-        state=State.CREATED,
-        attempt_state=State.FAILED,
-        error_code=code,
-        retries=retries + 1,
-        interruptions=interruptions,
-        scheduled_at=now + wait,
-    )
+    again_at = now + round(policy.interval(retries + 1, spread) * SECOND)
+    failed = _failed(code, retries + 1, interruptions)
+    return msgspec.structs.replace(failed, state=State.CREATED, scheduled_at=again_at)
 
 
 def interrupted(retries: int, interruptions: int) -> Verdict:
@@ -76,14 +70,8 @@ def _ended(state: State, retries: int, interruptions: int) -> Verdict:
 
 
 def _back(retries: int, interruptions: int) -> Verdict:
-    return Verdict(
-        state=State.CREATED,
-        attempt_state=State.FAILED,
-        error_code=ErrorCode.INTERNAL,
-        interrupted=True,
-        retries=retries,
-        interruptions=interruptions,
-    )
+    failed = _failed(ErrorCode.INTERNAL, retries, interruptions)
+    return msgspec.structs.replace(failed, state=State.CREATED, interrupted=True)
 
 
 def _failed(code: ErrorCode, retries: int, interruptions: int) -> Verdict:

@@ -12,6 +12,9 @@ from deferlite.sandbox.levels import Level, SandboxStatus
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix/store")
 """Read-only in every box, as far as they exist."""
 
+SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+"""Where programs are found, behind those of a build's own."""
+
 MASKED = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers")
 """Empty in every box: a server that runs as root owns them, so its user could read them."""
 

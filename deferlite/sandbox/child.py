@@ -51,20 +51,7 @@ class Child:
         self._pipes: dict[str, IO[bytes]] = {}
         self.closed: asyncio.Future[None] = self._loop.create_future()
         """Done when the output has come to its end."""
-        try:
-            self._process = subprocess.Popen(
-                list(argv),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT if merged else subprocess.PIPE,
-                cwd=cwd,
-                env=dict(env),
-                pass_fds=pass_fds,
-                start_new_session=True,
-                bufsize=0,
-            )
-        except OSError as error:
-            raise SandboxError(f"cannot start {argv[0]}: {error.strerror or error}") from error
+        self._process = _started(argv, cwd, env, merged, pass_fds)
         self._pidfd = os.pidfd_open(self._process.pid)
         self._loop.add_reader(self._pidfd, self._exited)
         for name, pipe in (("stdout", self._process.stdout), ("stderr", self._process.stderr)):
@@ -128,3 +115,22 @@ class Child:
     def _kill_tree(self) -> asyncio.Future[None]:
         # In a thread: it reads all of /proc.
         return self._loop.run_in_executor(None, kill_tree, self.pid)
+
+
+def _started(
+    argv: Sequence[str], cwd: Path, env: Mapping[str, str], merged: bool, pass_fds: Sequence[int]
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+            cwd=cwd,
+            env=dict(env),
+            pass_fds=pass_fds,
+            start_new_session=True,
+            bufsize=0,
+        )
+    except OSError as error:
+        raise SandboxError(f"cannot start {argv[0]}: {error.strerror or error}") from error

@@ -11,26 +11,8 @@ from pathlib import Path
 import anyio.to_thread
 import msgspec
 
-from deferlite.model.environment import is_remote
 from deferlite.model.errors import DeferliteError, SandboxError, WorldError
 from deferlite.sandbox.process import output
-
-__all__ = [
-    "HEADS",
-    "Checkout",
-    "RepositoryError",
-    "Tip",
-    "environment",
-    "git",
-    "head_ref",
-    "is_remote",
-    "local_tip",
-    "open_checkout",
-    "remote_tip",
-    "untracked_folders",
-    "without_secrets",
-    "worktree_files",
-]
 
 HEADS = "refs/heads/"
 _SETTINGS = {

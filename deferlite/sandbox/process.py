@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import msgspec
 
 from deferlite.model.errors import WorldError
@@ -56,7 +57,7 @@ async def run(
         SandboxError: the program cannot be started.
     """
     if box is not None and status is not None:
-        argv, cwd, env = wrap(status, box, argv), box.cwd, box.env
+        argv, cwd, env = await anyio.to_thread.run_sync(wrap, status, box, argv), box.cwd, box.env
     output = _Output(on_line)
     ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     child = Child(argv, cwd=cwd, env=env, heard=output.feed, ended=ended.set_result, trusted=box is None)

@@ -7,21 +7,19 @@ import contextlib
 import signal
 import socket
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 import anyio
 import msgspec
 
 from deferlite.model.execution import LogLine
-from deferlite.sandbox.box import Box, interpreter_folders, wrap
+from deferlite.sandbox.box import SYSTEM_PATH, Box, interpreter_folders, wrap
 from deferlite.sandbox.child import Child
+from deferlite.sandbox.frames import Frames, Header, frame, lines
 from deferlite.sandbox.launch import LaunchPlan
 from deferlite.sandbox.levels import SandboxStatus
 
 PROGRAM = Path(__file__).parent.parent / "runner" / "run.py"
-
-LONGEST_LINE = 64 * 1024
-"""Characters of a log line; a longer one is cut into pieces."""
 
 PATIENCE = 5.0
 """Seconds a runner has to end its processes after its stream was closed."""
@@ -31,9 +29,6 @@ LAST_WORDS = 1.0
 
 TAIL = 4096
 """Bytes kept of what a runner itself printed, to explain its death."""
-
-LONGEST_HEADER = 64 * 1024
-"""Bytes of a frame's first line. What a runner says may be forged: its process runs the user's modules."""
 
 SLACK = 1024 * 1024
 """Bytes that a payload may have besides the longest result."""
@@ -82,33 +77,6 @@ class RunnerEvents(Protocol):
         ...
 
 
-_Whole = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
-_Seconds = Annotated[float, msgspec.Meta(ge=0.0, lt=1e12)]
-
-
-class _Header(msgspec.Struct):
-    """Numbers are such that the store takes them."""
-
-    type: str
-    size: _Whole = 0
-    id: str = ""
-    attempt: _Whole = 0
-    ending: str = ""
-    cpu_time: _Seconds = 0.0
-    memory_peak: _Whole = 0
-    stream: str = ""
-    level: str = ""
-    time: _Whole = 0
-    fork: bool = True
-    reason: str | None = None
-    seconds: float = 0.0
-    message: str = ""
-
-
-_decoder = msgspec.json.Decoder(_Header)
-_encoder = msgspec.json.Encoder()
-
-
 class Runner(asyncio.Protocol):
     """One runner. ``scratch`` is a folder of its own, which must exist."""
 
@@ -120,8 +88,7 @@ class Runner(asyncio.Protocol):
         self._scratch = scratch
         self._limits = limits
         self._events = events
-        self._buffer = bytearray()
-        self._header: _Header | None = None
+        self._frames = Frames(limits.result + SLACK)
         self._stream: asyncio.Transport | None = None
         self._child: Child | None = None
         self._status_code = 0
@@ -161,7 +128,7 @@ class Runner(asyncio.Protocol):
             raise
         finally:
             theirs.close()
-        self._stream.write(_frame(self._configuration()))
+        self._stream.write(frame(self._configuration()))
 
     def run(
         self,
@@ -209,37 +176,15 @@ class Runner(asyncio.Protocol):
     # asyncio.Protocol, of the stream
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
         try:
-            while self._buffer and self._next_frame():
-                pass
+            for header, payload in self._frames.feed(data):
+                self._heard(header, payload)
         except ValueError as error:  # Also what msgspec raises.
             self._broken = f"the runner's process wrote to its stream what is not of the protocol: {error}"
-            self._buffer.clear()
+            self._frames.clear()
             if self._stream is not None:
                 self._stream.abort()
             self.end()
-
-    def _next_frame(self) -> bool:
-        """Whether there was a whole one."""
-        if self._header is None:
-            end = self._buffer.find(b"\n", 0, LONGEST_HEADER)
-            if end < 0:
-                if len(self._buffer) >= LONGEST_HEADER:
-                    raise ValueError("a header without an end")
-                return False
-            self._header = _decoder.decode(memoryview(self._buffer)[:end])
-            del self._buffer[: end + 1]
-        size = self._header.size
-        if size > self._limits.result + SLACK:
-            raise ValueError(f"a payload of {size} bytes")
-        if len(self._buffer) < size:
-            return False
-        payload = bytes(memoryview(self._buffer)[:size])
-        del self._buffer[:size]
-        header, self._header = self._header, None
-        self._heard(header, payload)
-        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stream = None
@@ -249,7 +194,7 @@ class Runner(asyncio.Protocol):
             # Without its stream it ends by itself; a runner that does not is ended.
             asyncio.get_running_loop().call_later(PATIENCE, self.end)
 
-    def _heard(self, header: _Header, payload: bytes) -> None:
+    def _heard(self, header: Header, payload: bytes) -> None:
         if header.type == "ended":
             self._events.ended(
                 Ended(header.id, header.attempt, header.ending, header.cpu_time, header.memory_peak, payload)
@@ -269,7 +214,7 @@ class Runner(asyncio.Protocol):
 
     def _send(self, header: dict[str, Any], payload: bytes = b"") -> None:
         if self._stream is not None:
-            self._stream.write(_frame(header, payload))
+            self._stream.write(frame(header, payload))
 
     def _configuration(self) -> dict[str, Any]:
         plan = self._plan
@@ -329,7 +274,7 @@ def runner_box(plan: LaunchPlan, scratch: Path) -> Box:
 
 def base_variables(plan: LaunchPlan) -> dict[str, str]:
     """What every process of the build has besides an execution's own variables."""
-    path = f"{plan.interpreter.parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    path = f"{plan.interpreter.parent}:{SYSTEM_PATH}"
     return {"LANG": "C.UTF-8", "TZ": "UTC", "PATH": path} | plan.environment
 
 
@@ -343,20 +288,3 @@ def explain(status: int, said: bytes = b"") -> str:
         how = f"exit status {status}"
     last = said.decode(errors="replace").strip().rpartition("\n")[2]
     return f"the runner ended unexpectedly: {how}" + (f": {last}" if last else "")
-
-
-def lines(time: int, stream: str, level: str, payload: bytes) -> list[LogLine]:
-    """``payload`` cut at its line ends, and where a line is too long."""
-    # SQLite and terminals end text at NUL.
-    text = payload.decode(errors="replace").replace("\0", "\ufffd")
-    found = []
-    for line in text.removesuffix("\n").split("\n"):
-        for start in range(0, max(len(line), 1), LONGEST_LINE):
-            found.append(LogLine(time, stream, line[start : start + LONGEST_LINE].removesuffix("\r"), level))
-    return found
-
-
-def _frame(header: dict[str, Any], payload: bytes = b"") -> bytes:
-    if payload:
-        header["size"] = len(payload)
-    return _encoder.encode(header) + b"\n" + payload

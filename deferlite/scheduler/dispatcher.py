@@ -1,8 +1,8 @@
 """The dispatcher: claims what may run, hands it to the executor, writes down how it ended.
 
 Two loops and no task per execution. The claim loop reads the slots, claims in one transaction and orders; the finish
-loop stores every ending that has arrived meanwhile in one transaction. A slot is free again after that commit, so the
-limits hold in the record as well as among the processes.
+loop stores every ending that has arrived meanwhile in one transaction. The slot of an execution that has ended is free
+at once: the claim that takes it is committed behind the ending or together with it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ from deferlite.probes import crash_point
 from deferlite.scheduler.lanes import LaneKeeper
 from deferlite.scheduler.orders import OrderBook
 from deferlite.scheduler.slots import Holder, Slots
-from deferlite.store import Store
-from deferlite.store.executions import Want
+from deferlite.store import Store, Want
 
 log = logging.getLogger(__name__)
 
@@ -193,11 +192,16 @@ class Dispatcher:
                     batch.start_soon(self._finish, endings)
 
     async def _finish(self, endings: list[tuple[str, int, Outcome]]) -> None:
+        entries = [entry for execution_id, _, _ in endings if (entry := self._running.get(execution_id))]
+        for _, holder in entries:
+            self._give_back(holder)
+        self._claim_bell.ring()
+        # The claim that takes these slots is handed to the writer behind this, so the record keeps the limits too.
         finished = await self._store.executions.finish(endings)
-        for execution_id, _, _ in endings:
-            entry = self._running.pop(execution_id, None)
-            if entry is not None:
-                self._give_back(entry[1])
+        for claimed, holder in entries:
+            del self._running[claimed.id]
+            # Again: its call may have been given a slot to resume with in the meantime.
+            self._give_back(holder)
         for execution in finished:
             if execution.state is State.CREATED:
                 self._slots.lane(execution.environment).hope((execution.function_id,))

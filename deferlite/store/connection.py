@@ -14,7 +14,7 @@ from deferlite.store.migrations import NEWEST, migrate
 APPLICATION_ID = 0x64666C74
 """``dflt``: how a database of deferlite is told from anybody else's."""
 
-_OLDEST_SQLITE = (3, 37, 0)
+OLDEST_SQLITE = (3, 37, 0)
 _STATEMENTS = 256
 
 _EVERY_WRITER = (
@@ -47,8 +47,8 @@ def open_database(path: Path) -> sqlite3.Connection:
     Raises:
         StoreError: what the file is instead, and what to do.
     """
-    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
-        needed = ".".join(map(str, _OLDEST_SQLITE))
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        needed = ".".join(map(str, OLDEST_SQLITE))
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: deferlite needs {needed} or later")
     _make_private(path)
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=_STATEMENTS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,10 +14,9 @@ from deferlite.model.clock import Clock
 from deferlite.store.connection import close_quietly, open_database
 from deferlite.store.lock import ServerLock
 from deferlite.store.readers import Readers
-from deferlite.store.writer import Transaction, Writer
+from deferlite.store.writer import Parameters, Transaction, Writer
 
 T = TypeVar("T")
-Parameters = Sequence[Any] | Mapping[str, Any]
 Row = tuple[Any, ...]
 
 

@@ -6,22 +6,26 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from deferlite.model.events import ExecutionChanged, ExecutionsEnqueued
-from deferlite.model.execution import Execution, State
+from deferlite.model.execution import Claimed, Execution, State
 from deferlite.store.writer import Transaction
 
 
 def tell_changed(transaction: Transaction, executions: Iterable[Execution]) -> None:
     """One event for each."""
     for execution in executions:
-        transaction.publish(
-            ExecutionChanged(
-                environment=execution.environment,
-                execution_id=execution.id,
-                function_name=execution.function_name,
-                state=execution.state,
-                attempt=execution.attempt,
-            )
+        tell_state(transaction, execution, execution.state)
+
+
+def tell_state(transaction: Transaction, execution: Execution | Claimed, state: State) -> None:
+    transaction.publish(
+        ExecutionChanged(
+            environment=execution.environment,
+            execution_id=execution.id,
+            function_name=execution.function_name,
+            state=state,
+            attempt=execution.attempt,
         )
+    )
 
 
 def tell_enqueued(transaction: Transaction, executions: Iterable[Execution]) -> None:

@@ -14,14 +14,12 @@ import anyio
 from deferlite.model.errors import NotFound
 from deferlite.model.execution import TERMINAL, Attempt, Claimed, Execution, NewExecution, Outcome, State
 from deferlite.store import enqueueing, listing, running, steering, timing
-from deferlite.store.database import Database
+from deferlite.store.database import Database, Row
 from deferlite.store.queries import ExecutionFilter, Page, PageRequest, Want
 from deferlite.store.rows import to_attempt, to_execution
 from deferlite.store.running import KeyTurns, RunningSet
 from deferlite.store.statements import EXECUTIONS as SQL
 from deferlite.store.waiting import Waiters
-
-__all__ = ["Executions", "Want"]
 
 
 class Executions:
@@ -50,24 +48,17 @@ class Executions:
 
     async def get(self, environment: str | None, id: str) -> Execution:
         """Raises NotFound; with an ``environment`` also for one of another environment."""
-        row = await self._database.row(SQL["get"], {"id": id, "environment": environment})
-        if row is None:
-            raise NotFound(f'cannot find execution "{id}"')
-        return to_execution(row)
+        return to_execution(await self._row("get", id, environment))
 
     async def arguments(self, id: str) -> tuple[str, str]:
         """JSON texts: the array of arguments, and the object of keyword arguments. Raises NotFound."""
-        row = await self._database.row(SQL["arguments"], (id,))
-        if row is None:
-            raise NotFound(f'cannot find execution "{id}"')
-        return row[0], row[1]
+        arguments, keyword_arguments = await self._row("arguments", id)
+        return arguments, keyword_arguments
 
     async def result(self, id: str) -> str | None:
         """JSON text: the value, or of a failed one the ``ErrorObject``; None: there is none (yet). Raises NotFound."""
-        row = await self._database.row(SQL["result"], (id,))
-        if row is None:
-            raise NotFound(f'cannot find execution "{id}"')
-        return None if row[0] is None else str(row[0])
+        (result,) = await self._row("result", id)
+        return None if result is None else str(result)
 
     async def attempts(self, id: str, states: Sequence[State] = (), page: PageRequest | None = None) -> Page[Attempt]:
         """Newest first. Raises InvalidCursor; an unknown ``id`` has no attempts."""
@@ -199,6 +190,12 @@ class Executions:
     async def is_running(self, id: str, attempt: int) -> bool:
         """Whether that attempt was claimed by this process and has not ended; answered from memory."""
         return (id, attempt) in self._running
+
+    async def _row(self, query: str, id: str, environment: str | None = None) -> Row:
+        row = await self._database.row(SQL[query], {"id": id, "environment": environment})
+        if row is None:
+            raise NotFound(f'cannot find execution "{id}"')
+        return row
 
     async def list(self, filter: ExecutionFilter, page: PageRequest) -> Page[Execution]:
         """Newest first. Raises InvalidCursor, also for a page that asks for both ``first`` and ``last``."""

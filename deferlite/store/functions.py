@@ -6,7 +6,7 @@ import msgspec
 
 from deferlite.model.errors import NotFound, UnknownFunction
 from deferlite.model.function import Function, FunctionSpec
-from deferlite.store.database import Database
+from deferlite.store.database import Database, Row
 from deferlite.store.rows import to_function
 from deferlite.store.statements import FUNCTIONS as SQL
 
@@ -24,17 +24,17 @@ class Functions:
 
     async def by_id(self, id: str) -> Function:
         """Active or not. Raises NotFound."""
-        row = await self._database.row(SQL["by_id"], (id,))
-        if row is None:
-            raise NotFound(f'cannot find function of id "{id}"')
-        return to_function(row)
+        return to_function(await self._row("by_id", id))
 
     async def spec(self, id: str) -> FunctionSpec:
         """As in the newest live build that had it. Raises NotFound."""
-        row = await self._database.row(SQL["spec"], (id,))
+        return msgspec.json.decode((await self._row("spec", id))[0], type=FunctionSpec)
+
+    async def _row(self, query: str, id: str) -> Row:
+        row = await self._database.row(SQL[query], (id,))
         if row is None:
             raise NotFound(f'cannot find function of id "{id}"')
-        return msgspec.json.decode(row[0], type=FunctionSpec)
+        return row
 
     async def list(self, environment: str) -> list[Function]:
         """All that the environment has ever had: active ones first, then by name."""

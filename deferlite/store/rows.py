@@ -15,19 +15,17 @@ from deferlite.store.queries import TokenInfo
 
 Row = Sequence[Any]
 
-_EXECUTION = Execution.__struct_fields__
-_ATTEMPT = Attempt.__struct_fields__
-_CLAIMED = Claimed.__struct_fields__
-_ENVIRONMENT = Environment.__struct_fields__
-_FUNCTION = Function.__struct_fields__
-_TOKEN = TokenInfo.__struct_fields__
 
-EXECUTION_COLUMNS = ", ".join(_EXECUTION)
-ATTEMPT_COLUMNS = ", ".join(_ATTEMPT)
-CLAIMED_COLUMNS = ", ".join(_CLAIMED)
-ENVIRONMENT_COLUMNS = ", ".join(_ENVIRONMENT)
-FUNCTION_COLUMNS = ", ".join(_FUNCTION)
-TOKEN_COLUMNS = ", ".join(_TOKEN)
+def _columns(kind: type[msgspec.Struct]) -> str:
+    return ", ".join(kind.__struct_fields__)
+
+
+EXECUTION_COLUMNS = _columns(Execution)
+ATTEMPT_COLUMNS = _columns(Attempt)
+CLAIMED_COLUMNS = _columns(Claimed)
+ENVIRONMENT_COLUMNS = _columns(Environment)
+FUNCTION_COLUMNS = _columns(Function)
+TOKEN_COLUMNS = _columns(TokenInfo)
 BUILD_COLUMNS = (
     'builds.id, builds.environment, number, builds.state, build_trigger, "commit", branch, message, '
     "builds.created_at, builds.started_at, builds.finished_at, builds.error, "
@@ -37,14 +35,14 @@ BUILD_COLUMNS = (
 )
 """In the order of ``Build``'s fields."""
 
+decode_config = msgspec.json.Decoder(EnvironmentConfig).decode
+decode_options = msgspec.json.Decoder(FunctionOptions).decode
 _metadata = msgspec.json.Decoder(dict[str, str])
-_config = msgspec.json.Decoder(EnvironmentConfig)
-_options = msgspec.json.Decoder(FunctionOptions)
 _steps = msgspec.json.Decoder(list[tuple[BuildState, int, int | None]])
 
 
 def to_execution(row: Row) -> Execution:
-    fields = dict(zip(_EXECUTION, row, strict=True))
+    fields = _fields(Execution, row)
     fields["state"] = State(fields["state"])
     fields["metadata"] = decode_metadata(fields["metadata"])
     if fields["error_code"] is not None:
@@ -53,7 +51,7 @@ def to_execution(row: Row) -> Execution:
 
 
 def to_attempt(row: Row) -> Attempt:
-    fields = dict(zip(_ATTEMPT, row, strict=True))
+    fields = _fields(Attempt, row)
     fields["state"] = State(fields["state"])
     fields["interrupted"] = bool(fields["interrupted"])
     if fields["error_code"] is not None:
@@ -62,11 +60,11 @@ def to_attempt(row: Row) -> Attempt:
 
 
 def to_claimed(row: Row) -> Claimed:
-    return Claimed(**dict(zip(_CLAIMED, row, strict=True)))
+    return Claimed(**_fields(Claimed, row))
 
 
 def to_environment(row: Row) -> Environment:
-    fields = dict(zip(_ENVIRONMENT, row, strict=True))
+    fields = _fields(Environment, row)
     fields["state"] = EnvironmentState(fields["state"])
     fields["config"] = None if fields["config"] is None else decode_config(fields["config"])
     fields["pinned"] = bool(fields["pinned"])
@@ -74,14 +72,14 @@ def to_environment(row: Row) -> Environment:
 
 
 def to_function(row: Row) -> Function:
-    fields = dict(zip(_FUNCTION, row, strict=True))
+    fields = _fields(Function, row)
     fields["options"] = decode_options(fields["options"])
     fields["active"] = bool(fields["active"])
     return Function(**fields)
 
 
 def to_build(row: Row) -> Build:
-    fields = dict(zip(Build.__struct_fields__, row, strict=True))
+    fields = _fields(Build, row)
     fields["state"] = BuildState(fields["state"])
     fields["trigger"] = Trigger(fields["trigger"])
     fields["live"] = bool(fields["live"])
@@ -90,7 +88,7 @@ def to_build(row: Row) -> Build:
 
 
 def to_token(row: Row) -> TokenInfo:
-    return TokenInfo(**dict(zip(_TOKEN, row, strict=True)))
+    return TokenInfo(**_fields(TokenInfo, row))
 
 
 def to_log_line(row: Row) -> LogLine:
@@ -101,9 +99,5 @@ def decode_metadata(text: str) -> dict[str, str]:
     return {} if text == "{}" else _metadata.decode(text)
 
 
-def decode_config(text: str) -> EnvironmentConfig:
-    return _config.decode(text)
-
-
-def decode_options(text: str) -> FunctionOptions:
-    return _options.decode(text)
+def _fields(kind: type[msgspec.Struct], row: Row) -> dict[str, Any]:
+    return dict(zip(kind.__struct_fields__, row, strict=True))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from deferlite.model.events import ExecutionChanged
 from deferlite.model.execution import (
     MAX_INTERRUPTIONS,
     Claimed,
@@ -21,13 +20,9 @@ from deferlite.model.execution import (
 )
 from deferlite.model.retry import Verdict, decide
 from deferlite.sdk.retry import RetryPolicy
-from deferlite.store.events import tell_changed, tell_enqueued
+from deferlite.store.events import tell_changed, tell_enqueued, tell_state
 from deferlite.store.queries import Want
-from deferlite.store.rows import (
-    decode_options,
-    to_claimed,
-    to_execution,
-)
+from deferlite.store.rows import decode_options, to_claimed, to_execution
 from deferlite.store.statements import EXECUTIONS as SQL
 from deferlite.store.timing import fail_orphans
 from deferlite.store.writer import Transaction
@@ -70,20 +65,8 @@ def claim(
     )
     for item in claimed:
         transaction.then(partial(known.add, (item.id, item.attempt)))
-        _tell_started(transaction, item)
+        tell_state(transaction, item, State.STARTED)
     return claimed
-
-
-def _tell_started(transaction: Transaction, item: Claimed) -> None:
-    transaction.publish(
-        ExecutionChanged(
-            environment=item.environment,
-            execution_id=item.id,
-            function_name=item.function_name,
-            state=State.STARTED,
-            attempt=item.attempt,
-        )
-    )
 
 
 def _claim_one(transaction: Transaction, want: Want, parked: str, turns: KeyTurns) -> list[Claimed]:

@@ -9,20 +9,7 @@ import msgspec
 from deferlite.model.build import BuildState
 from deferlite.model.execution import State
 from deferlite.store.database import Database, Row
-
-_ENVIRONMENTS = """
-SELECT environment, state, sum(count) FROM counters JOIN functions ON functions.id = function_id
-WHERE count > 0 GROUP BY environment, state
-"""
-_FUNCTIONS = """
-SELECT function_id, state, count FROM counters JOIN functions ON functions.id = function_id
-WHERE environment = ? AND count > 0
-"""
-_EXECUTIONS = """
-SELECT environment, name, state, count FROM counters JOIN functions ON functions.id = function_id
-ORDER BY environment, name, state
-"""
-_BUILDS = "SELECT environment, state, count(*) FROM builds GROUP BY environment, state"
+from deferlite.store.statements import STATISTICS as SQL
 
 
 class ExecutionCount(msgspec.Struct, frozen=True):
@@ -44,20 +31,20 @@ class Statistics:
 
     async def environments(self) -> dict[str, dict[State, int]]:
         """Environment name to counts; states without executions are left out."""
-        return _by_owner(await self._database.rows(_ENVIRONMENTS))
+        return _by_owner(await self._database.rows(SQL["environments"]))
 
     async def functions(self, environment: str) -> dict[str, dict[State, int]]:
         """Function id to counts; states without executions are left out."""
-        return _by_owner(await self._database.rows(_FUNCTIONS, (environment,)))
+        return _by_owner(await self._database.rows(SQL["functions"], (environment,)))
 
     async def executions(self) -> list[ExecutionCount]:
         """Of every function that there was, in every state, also where there are none."""
-        rows = await self._database.rows(_EXECUTIONS)
+        rows = await self._database.rows(SQL["executions"])
         return [ExecutionCount(environment, name, State(state), count) for environment, name, state, count in rows]
 
     async def builds(self) -> list[BuildCount]:
         """States without builds are left out."""
-        rows = await self._database.rows(_BUILDS)
+        rows = await self._database.rows(SQL["builds"])
         return [BuildCount(environment, BuildState(state), count) for environment, state, count in rows]
 
 

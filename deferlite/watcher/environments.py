@@ -98,9 +98,7 @@ class EnvironmentFiles:
         for _ in range(10):
             await anyio.sleep(SETTLE)
             readings = await anyio.to_thread.run_sync(read_all, self._directory)
-            if {name: reading.digest for name, reading in readings.items()} == {
-                name: reading.digest for name, reading in before.items()
-            }:
+            if _digests(readings) == _digests(before):
                 break
             before = readings
         return before
@@ -112,7 +110,7 @@ class EnvironmentFiles:
             if name not in readings and environment.state == "active":
                 await self._store.environments.retire(name)
                 log.info("environment %s is retired: its file is gone", name)
-        before, self._applied = self._applied, {name: reading.digest for name, reading in readings.items()}
+        before, self._applied = self._applied, _digests(readings)
         for name, reading in readings.items():
             if is_environment_name(name) and before.get(name) != reading.digest:
                 await self._take_over(reading.parsed, stored.get(name))
@@ -148,6 +146,10 @@ class EnvironmentFiles:
         for path in misnamed.keys() - self.misnamed.keys():
             log.error("%s", misnamed[path])
         self.misnamed = misnamed
+
+
+def _digests(readings: dict[str, _Reading]) -> dict[str, bytes]:
+    return {name: reading.digest for name, reading in readings.items()}
 
 
 def _folders(directory: Path) -> dict[Path, Relevant]:

@@ -1,4 +1,4 @@
-"""Environments, their functions and tokens, and what can be asked of them, in the admin API."""
+"""Environments, their builds, functions and tokens, and what can be asked of them, in the admin API."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from deferlite.model.errors import Conflict
 from deferlite.model.function import Function
 from deferlite.model.ids import parse_id
 from deferlite.store import Store
-from deferlite.web.admin_filters import whole_number
+from deferlite.web.admin_filters import flag, whole_number
+from deferlite.web.admin_logs import build_log
 from deferlite.web.admin_shapes import answer, counts, environment_shape, shape
+from deferlite.web.bodies import decoder, read_body
 from deferlite.web.services import Services
-from deferlite.web.wire import EnqueueBody, decoder, new_execution, read_body
+from deferlite.web.wire import EnqueueBody, new_execution
 
 BUILDS_SHOWN = 5
 _CREATED, _NO_CONTENT = 201, 204
@@ -52,6 +54,8 @@ def routes(services: Services, api: str) -> list[Route]:
         Route(f"{one}/tokens", handlers.tokens, methods=["GET"]),
         Route(f"{one}/tokens", handlers.create_token, methods=["POST"]),
         Route(f"{one}/tokens/{{id}}", handlers.revoke_token, methods=["DELETE"]),
+        Route(f"{api}/builds/{{id}}", handlers.show_build),
+        Route(f"{api}/builds/{{id}}/logs", handlers.build_log),
     ]
 
 
@@ -61,7 +65,7 @@ class _Handlers:
         self._store = services.store
 
     async def index(self, request: Request) -> Response:
-        retired = request.query_params.get("retired", "") not in ("", "0", "false")
+        retired = flag(request.query_params, "retired")
         by_state = await self._store.statistics.environments()
         environments = await self._store.environments.list(include_retired=retired)
         shown = [await self._summary(each) | {"counts": counts(by_state.get(each.name))} for each in environments]
@@ -119,8 +123,13 @@ class _Handlers:
     async def revoke_token(self, request: Request) -> Response:
         environment = await self._environment(request)
         await self._store.tokens.revoke(environment.name, parse_id(request.path_params["id"]))
-        self._services.public_auth.forget()
         return Response(status_code=_NO_CONTENT)
+
+    async def show_build(self, request: Request) -> Response:
+        return answer({"data": shape(await self._store.builds.get(parse_id(request.path_params["id"])))})
+
+    async def build_log(self, request: Request) -> Response:
+        return await build_log(self._services, request, parse_id(request.path_params["id"]))
 
     async def _environment(self, request: Request) -> Environment:
         return await self._store.environments.get(request.path_params["name"])

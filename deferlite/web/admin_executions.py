@@ -15,8 +15,10 @@ from deferlite.web.admin_filters import FILTERS, PAGES, parse_filter, parse_page
 from deferlite.web.admin_logs import execution_log
 from deferlite.web.admin_shapes import answer, shape
 from deferlite.web.admin_waiting import why_it_waits
+from deferlite.web.bodies import decoder, read_body
+from deferlite.web.filters import page_info
 from deferlite.web.services import Services
-from deferlite.web.wire import CancelBody, ScheduleBody, decoder, moment, read_body
+from deferlite.web.wire import CancelBody, ScheduleBody, moment
 
 LONGEST_WAIT = 60
 """Seconds that one call may wait for a result."""
@@ -62,13 +64,7 @@ class _Handlers:
             # A mistyped name is not an environment without executions.
             await self._services.store.environments.get(wanted.environment)
         page = await self._executions.list(wanted, size)
-        info = {
-            "has_next_page": page.has_next_page,
-            "has_prev_page": page.has_prev_page,
-            "start_cursor": page.start_cursor,
-            "end_cursor": page.end_cursor,
-        }
-        return answer({"data": [shape(execution) for execution in page.items], "page_info": info})
+        return answer({"data": [shape(execution) for execution in page.items], "page_info": page_info(page)})
 
     async def show(self, request: Request) -> Response:
         execution = await self._executions.get(None, _id(request))

@@ -17,6 +17,7 @@ from deferlite.web.errors import bad_request
 E = TypeVar("E", bound=Enum)
 FILTERS = ("environment", "state", "function", "error_code", "metadata", "build", "parent")
 PAGES = ("first", "after", "last", "before")
+_LARGEST_SEQ = 10**15 - 1
 
 
 def parse_filter(query: QueryParams) -> ExecutionFilter:
@@ -37,15 +38,15 @@ def parse_filter(query: QueryParams) -> ExecutionFilter:
     )
 
 
-def parse_page(query: QueryParams, size: int = DEFAULT_PAGE) -> PageRequest:
+def parse_page(query: QueryParams) -> PageRequest:
     """Raises ApiError (400) for a size that is not one, or both directions at once."""
     first, last = _size(query, "first"), _size(query, "last")
     after, before = query.get("after") or None, query.get("before") or None
     if (first or after) and (last or before):
         raise bad_request("a page goes one way: first and after, or last and before")
     if last or before:
-        return PageRequest(last=last or size, before=before)
-    return PageRequest(first=first or size, after=after)
+        return PageRequest(last=last or DEFAULT_PAGE, before=before)
+    return PageRequest(first=first or DEFAULT_PAGE, after=after)
 
 
 def refuse_unknown(query: QueryParams, known: Iterable[str]) -> None:
@@ -61,6 +62,15 @@ def whole_number(text: str, name: str, low: int, high: int) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 16 and low <= int(text) <= high):
         raise bad_request(f"{name} is a whole number from {low} to {high}, not {text[:40]!r}")
     return int(text)
+
+
+def log_position(query: QueryParams) -> int:
+    """The ``seq`` of the line after which a log goes on. Raises ApiError (400)."""
+    return whole_number(query.get("after", "0"), "after", 0, _LARGEST_SEQ)
+
+
+def flag(query: QueryParams, name: str) -> bool:
+    return query.get(name, "") not in ("", "0", "false")
 
 
 def _size(query: QueryParams, name: str) -> int | None:

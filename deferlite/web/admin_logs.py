@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,64 +11,63 @@ from starlette.responses import Response
 from deferlite.bus import Bell
 from deferlite.model.events import BuildChanged, BuildLogged, ExecutionChanged, ExecutionLogged
 from deferlite.model.execution import TERMINAL
-from deferlite.web.admin_shapes import log_line
-from deferlite.web.errors import bad_request
-from deferlite.web.events import LiveResponse, ringing
+from deferlite.web.admin_filters import flag, log_position
+from deferlite.web.events import HEADERS, LiveResponse, ringing
 from deferlite.web.services import Services
+from deferlite.web.wire import log_line
 
 CHUNK = 1000
 """Lines read from the store at a time."""
 Reader = Callable[[int], Awaitable[list[tuple[int, str]]]]
 """(after_seq) -> (seq, line of NDJSON), at most CHUNK."""
+Ended = Callable[[], Awaitable[bool]]
 
 
 async def execution_log(services: Services, request: Request, execution_id: str) -> Response:
     """The log of all attempts. Raises NotFound."""
     store = services.store
-    await store.executions.get(None, execution_id)
 
     async def read(after: int) -> list[tuple[int, str]]:
         lines = await store.logs.read(execution_id, after_seq=after, limit=CHUNK)
-        return [(seq, log_line(seq, line, attempt)) for seq, attempt, line in lines]
+        return [(seq, log_line(seq, attempt, line)) for seq, attempt, line in lines]
 
     async def ended() -> bool:
         return (await store.executions.get(None, execution_id)).state in TERMINAL
 
-    async def content() -> AsyncIterator[str]:
-        kinds = (ExecutionLogged, ExecutionChanged)
-        with ringing(services.bus, kinds, lambda event: event.execution_id == execution_id) as bell:
-            async for text in _lines(read, ended, bell if _follow(request) else None, after):
-                yield text
-
-    after = _after(request)
-    return _ndjson(content())
+    kinds = (ExecutionLogged, ExecutionChanged)
+    bell = ringing(services.bus, kinds, lambda event: event.execution_id == execution_id)
+    return await _answer(request, read, ended, bell)
 
 
 async def build_log(services: Services, request: Request, build_id: str) -> Response:
     """The log of a build. Raises NotFound."""
     store = services.store
-    await store.builds.get(build_id)
 
     async def read(after: int) -> list[tuple[int, str]]:
         lines = await store.logs.read_build(build_id, after_seq=after, limit=CHUNK)
-        return [(seq, log_line(seq, line)) for seq, line in lines]
+        return [(seq, log_line(seq, None, line)) for seq, line in lines]
 
     async def ended() -> bool:
         return (await store.builds.get(build_id)).finished_at is not None
 
+    bell = ringing(services.bus, (BuildLogged, BuildChanged), lambda event: event.build_id == build_id)
+    return await _answer(request, read, ended, bell)
+
+
+async def _answer(request: Request, read: Reader, ended: Ended, ring: AbstractContextManager[Bell]) -> Response:
+    after, follow = log_position(request.query_params), flag(request.query_params, "follow")
+    # Before the answer begins: what is not there is 404.
+    await ended()
+
     async def content() -> AsyncIterator[str]:
-        kinds = (BuildLogged, BuildChanged)
-        with ringing(services.bus, kinds, lambda event: event.build_id == build_id) as bell:
-            async for text in _lines(read, ended, bell if _follow(request) else None, after):
+        with ring as bell:
+            async for text in _lines(read, ended, bell if follow else None, after):
                 yield text
 
-    after = _after(request)
-    return _ndjson(content())
+    return LiveResponse(content(), headers=HEADERS, media_type="application/x-ndjson")
 
 
-async def _lines(
-    read: Reader, ended: Callable[[], Awaitable[bool]], bell: Bell | None, after: int
-) -> AsyncIterator[str]:
+async def _lines(read: Reader, ended: Ended, bell: Bell | None, after: int) -> AsyncIterator[str]:
     while True:
         # Asked before the lines are read: all of them are written before the end is.
         over = bell is None or await ended()
@@ -77,19 +77,3 @@ async def _lines(
         if over or bell is None:
             return
         await bell.wait()
-
-
-def _ndjson(content: AsyncIterator[str]) -> Response:
-    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return LiveResponse(content, headers=headers, media_type="application/x-ndjson")
-
-
-def _follow(request: Request) -> bool:
-    return request.query_params.get("follow", "") not in ("", "0", "false")
-
-
-def _after(request: Request) -> int:
-    text = request.query_params.get("after", "0")
-    if not (text.isascii() and text.isdecimal() and len(text) < 19):
-        raise bad_request(f"after is the seq of a line, a whole number, not {text[:40]!r}")
-    return int(text)

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from deferlite.model.clock import to_rfc3339
 from deferlite.model.environment import Environment, EnvironmentConfig
-from deferlite.model.execution import LogLine, State
+from deferlite.model.execution import State
 
 MASK = "•••"
 _MOMENTS = frozenset(
@@ -98,11 +98,3 @@ def without_password(repository: str) -> str:
 def counts(by_state: Mapping[State, int] | None) -> dict[str, int]:
     """Counters without the zeros."""
     return {state.value: number for state, number in (by_state or {}).items() if number}
-
-
-def log_line(seq: int, line: LogLine, attempt: int | None = None) -> str:
-    """One line of NDJSON."""
-    shown = {"seq": seq, "time": to_rfc3339(line.time), "stream": line.stream, "level": line.level}
-    if attempt is not None:
-        shown["attempt"] = attempt
-    return msgspec.json.encode(shown | {"text": line.text}).decode() + "\n"

@@ -7,9 +7,9 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from deferlite.web import admin, console, health, metrics, openapi, public_v1, public_v2
-from deferlite.web.auth import AdminGuard
 from deferlite.web.errors import HANDLERS
 from deferlite.web.services import Services
+from deferlite.web.session import AdminGuard
 
 
 def routes(services: Services) -> list[BaseRoute]:

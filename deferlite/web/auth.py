@@ -7,15 +7,12 @@ from binascii import Error as Base64Error
 from typing import cast
 
 import msgspec
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from deferlite.model.errors import NotFound
 from deferlite.model.ids import ExecutionTokens
 from deferlite.store import Store
 from deferlite.web.errors import ApiError
-from deferlite.web.session import AdminAuth, AdminGuard
-
-__all__ = ["AdminAuth", "AdminGuard", "Principal", "PublicAuth", "trusted"]
 
 _MOST_REMEMBERED = 10_000
 _CHALLENGE = {"www-authenticate": 'Basic realm="deferlite", charset="UTF-8"'}
@@ -56,10 +53,6 @@ class PublicAuth:
         if environment is None:
             raise _unauthorized(_NOT_GOOD)
         return Principal(environment)
-
-    def forget(self) -> None:
-        """Look everything up again that is not in the store's own memory."""
-        self._executions.clear()
 
     async def _of_execution(self, token: str) -> Principal:
         verified = self._execution_tokens.verify(token)
@@ -108,13 +101,3 @@ def _token(scheme: bytes, rest: bytes) -> str:
 
 def _unauthorized(message: str) -> ApiError:
     return ApiError(401, "unauthorized", message, _CHALLENGE)
-
-
-def trusted(app: ASGIApp) -> ASGIApp:
-    """``app`` for a door that only the owner can open (the unix socket): admin without a key."""
-
-    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        state = {**scope.get("state", {}), "trusted": True}
-        await app({**scope, "state": state}, receive, send)
-
-    return wrapped

@@ -15,7 +15,7 @@ from deferlite.model.ids import InvalidId, parse_id
 from deferlite.store import Page
 from deferlite.web import views
 from deferlite.web.admin_environments import rebuild
-from deferlite.web.admin_filters import FILTERS, PAGES, parse_filter, parse_page, refuse_unknown, whole_number
+from deferlite.web.admin_filters import FILTERS, PAGES, log_position, parse_filter, parse_page, refuse_unknown
 from deferlite.web.console_pages import page, static_answer
 from deferlite.web.errors import ApiError, answer_for
 from deferlite.web.events import hints, sse, topic_of
@@ -23,7 +23,6 @@ from deferlite.web.services import Services
 
 Handler = Callable[[Request], Awaitable[Response]]
 _SEE_OTHER = 303
-_LARGEST_SEQ = 10**15
 
 
 def routes(services: Services) -> list[Route]:
@@ -76,10 +75,6 @@ def _id(request: Request) -> str:
     return parse_id(request.path_params["id"])
 
 
-def _after(request: Request) -> int:
-    return whole_number(request.query_params.get("after", "0"), "after", 0, _LARGEST_SEQ)
-
-
 class _Pages:
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -92,10 +87,11 @@ class _Pages:
         return page(request, "environment.html", context)
 
     async def build(self, request: Request) -> Response:
-        return page(request, "build.html", await views.build(self._services, _id(request), _after(request)))
+        context = await views.build(self._services, _id(request), log_position(request.query_params))
+        return page(request, "build.html", context)
 
     async def execution(self, request: Request) -> Response:
-        context = await views.execution(self._services, _id(request), _after(request))
+        context = await views.execution(self._services, _id(request), log_position(request.query_params))
         return page(request, "execution.html", context)
 
     async def executions(self, request: Request) -> Response:

@@ -57,7 +57,7 @@ class Call:
 Handler = Callable[[Call], Awaitable[Response]]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Operation:
     """A call of the API: how it is answered, and what /openapi.json says of it."""
 
@@ -65,9 +65,12 @@ class Operation:
     path: str
     handler: Handler
     summary: str
+    answers: Mapping[int, Any]
+    """Status → the struct of its JSON, a text that describes another content, or None for no content.
+
+    Without those that every call, or every call about one execution, may be answered with.
+    """
     body: type | None = None
-    answers: Mapping[int, Any] = field(default_factory=dict)
-    """Status → the struct of its JSON, a text that describes another content, or None for no content."""
     query: Mapping[str, str] = field(default_factory=dict)
     """Query parameter → what it means."""
 

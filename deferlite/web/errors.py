@@ -38,7 +38,7 @@ STATUS: Mapping[type[Exception], tuple[int, str]] = MappingProxyType(
 )
 """Status and code of the errors that the other rooms raise."""
 
-_HTTP = {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large"}
+_HTTP = {404: "not_found", 413: "payload_too_large"}
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -100,13 +100,12 @@ async def _known(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    path, method = request.scope["path"], request.method
-    if error.status_code == 404:
-        message = f"there is no {path} here: /openapi.json lists what there is"
-    elif error.status_code == 405:
-        message = f"{method} is not a method of {path}: use {(error.headers or {}).get('Allow', 'another')}"
-    else:
-        message = error.detail
+    path = request.scope["path"]
+    if error.status_code == 405:
+        return await _known(request, method_not_allowed(request.method, path, (error.headers or {})["Allow"]))
+    message = (
+        f"there is no {path} here: /openapi.json lists what there is" if error.status_code == 404 else error.detail
+    )
     code = _HTTP.get(error.status_code, "bad_request" if error.status_code < 500 else "internal")
     return error_answer(error.status_code, code, message, error.headers)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
 from typing import Any
 
 import anyio
@@ -41,7 +42,7 @@ _SILENCE = 15.0
 """Seconds after which a comment is sent, so that proxies keep the connection."""
 _BUFFER = 10_000
 """Events held for a slow reader; what does not fit is missed, as hints may be."""
-_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
 class LiveResponse(StreamingResponse):
@@ -79,15 +80,21 @@ def ringing(bus: Bus, kinds: tuple[type[Event], ...], matches: Callable[[Any], b
         if matches(event):
             bell.ring()
 
+    with _listening(bus, kinds, hear):
+        yield bell
+
+
+@contextmanager
+def _listening(bus: Bus, kinds: tuple[type[Event], ...], hear: Callable[[Any], None]) -> Iterator[None]:
     with ExitStack() as stack:
         for kind in kinds:
             stack.enter_context(bus.listening(kind, hear))
-        yield bell
+        yield
 
 
 def sse(content: AsyncIterator[str]) -> LiveResponse:
     """A response of server-sent events."""
-    return LiveResponse(content, headers=_HEADERS, media_type="text/event-stream")
+    return LiveResponse(content, headers=HEADERS, media_type="text/event-stream")
 
 
 def kind_of(event: Event) -> str:
@@ -106,7 +113,9 @@ async def each_event(bus: Bus) -> AsyncIterator[str]:
             yield _message(event) if event else ":\n\n"
 
 
+@lru_cache(maxsize=1024)
 def _message(event: Event) -> str:
+    # Open streams take turns: the first that comes to an event encodes it for all.
     return f"event: {kind_of(event)}\ndata: {msgspec.json.encode(event).decode()}\n\n"
 
 
@@ -130,41 +139,33 @@ def _subject(event: ExecutionLogged | BuildLogged) -> str:
 
 async def hints(bus: Bus, topic: Topic) -> AsyncIterator[str]:
     """``changed`` and ``logged`` messages without content, at most one of each per ``PACE``."""
-    changed, logged, either = _Flag(), _Flag(), Bell()
+    raised: set[str] = set()
+    bell = Bell()
 
     def on_change(event: Event) -> None:
         if topic.changes(event):
-            changed.raised = True
-            either.ring()
+            raised.add("changed")
+            bell.ring()
 
-    def on_log(event: Any) -> None:
+    def on_log(event: ExecutionLogged | BuildLogged) -> None:
         if topic.logs(event):
-            logged.raised = True
-            either.ring()
+            raised.add("logged")
+            bell.ring()
 
-    with ExitStack() as stack:
-        for kind in CHANGES:
-            stack.enter_context(bus.listening(kind, on_change))
-        for logged_kind in LOGGED:
-            stack.enter_context(bus.listening(logged_kind, on_log))
+    with _listening(bus, CHANGES, on_change), _listening(bus, LOGGED, on_log):
         # The first message makes the page read what happened between its making and this subscription.
-        yield "retry: 1000\nevent: changed\ndata: 1\n\n"
+        yield f"retry: 1000\n{_hint('changed')}"
         while True:
             with anyio.move_on_after(_SILENCE):
-                await either.wait()
-            text = "event: changed\ndata: 1\n\n" if changed.take() else ""
-            text += "event: logged\ndata: 1\n\n" if logged.take() else ""
+                await bell.wait()
+            text = "".join(map(_hint, sorted(raised)))
+            raised.clear()
             yield text or ":\n\n"
             await anyio.sleep(PACE)
 
 
-class _Flag:
-    def __init__(self) -> None:
-        self.raised = False
-
-    def take(self) -> bool:
-        raised, self.raised = self.raised, False
-        return raised
+def _hint(name: str) -> str:
+    return f"event: {name}\ndata: 1\n\n"
 
 
 def topic_of(request: Request) -> Topic:

@@ -18,7 +18,8 @@ from deferlite.web.services import Services
 
 _REFERENCE = "#/components/schemas/{name}"
 _SECURITY: list[dict[str, list[str]]] = [{"basic": []}, {"bearer": []}]
-_ANY_CALL: dict[int, Any] = {401: ErrorBody, 413: ErrorBody}
+_ANY_CALL: dict[int, Any] = {400: ErrorBody, 401: ErrorBody, 413: ErrorBody}
+_ANY_OF_ONE: dict[int, Any] = {404: ErrorBody}
 _PHRASES = {
     200: "Done",
     201: "Accepted and on disk",
@@ -64,7 +65,7 @@ def _schemas(operations: tuple[Operation, ...]) -> tuple[dict[Any, Any], dict[st
 
 
 def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
-    answers = {**operation.answers, **_ANY_CALL}
+    answers = {**operation.answers, **_ANY_CALL, **(_ANY_OF_ONE if "{id}" in operation.path else {})}
     described: dict[str, Any] = {
         "summary": operation.summary,
         "operationId": _identifier(operation),

@@ -10,7 +10,7 @@ from deferlite.model.execution import State
 from deferlite.web.bodies import decoder
 from deferlite.web.endpoint import Call, Operation, routes_of
 from deferlite.web.errors import ErrorBody
-from deferlite.web.public_v2 import all_attempts, executed_by, find
+from deferlite.web.public_v2 import add, all_attempts, cancelled, find, rescheduled
 from deferlite.web.services import Services
 from deferlite.web.wire import (
     CancelBody,
@@ -20,7 +20,6 @@ from deferlite.web.wire import (
     ScheduleBody,
     TryV1,
     json_answer,
-    moment,
     new_execution_v1,
 )
 
@@ -28,14 +27,11 @@ BASES = ("/public/v1", "/api/v1")
 """Of client 1.5 and later, and of those before."""
 
 _read_enqueue = decoder(EnqueueV1Body)
-_read_cancel = decoder(CancelBody)
-_read_schedule = decoder(ScheduleBody)
 
 
 async def enqueue(call: Call) -> Response:
-    new = new_execution_v1(_read_enqueue(await call.body()), call.principal.execution_id)
-    rows = await call.services.store.executions.enqueue(call.environment, [new], executed_by=executed_by(call))
-    return json_answer(IdV1(rows[0].id), 201)
+    (row,) = await add(call, [new_execution_v1(_read_enqueue(await call.body()), call.principal.execution_id)])
+    return json_answer(IdV1(row.id), 201)
 
 
 async def get_execution(call: Call) -> Response:
@@ -47,17 +43,11 @@ async def get_execution(call: Call) -> Response:
 
 
 async def cancel(call: Call) -> Response:
-    execution_id, forced = (await find(call)).id, _read_cancel(await call.body()).forced
-    row = await call.services.store.executions.cancel(call.environment, execution_id, forced)
-    return json_answer(IdV1(row.id))
+    return json_answer(IdV1((await cancelled(call)).id))
 
 
 async def reschedule(call: Call) -> Response:
-    body = _read_schedule(await call.body())
-    execution_id = (await find(call)).id
-    at = moment(body.schedule_for, "schedule_for")
-    row = await call.services.store.executions.reschedule(call.environment, execution_id, at)
-    return json_answer(IdV1(row.id))
+    return json_answer(IdV1((await rescheduled(call)).id))
 
 
 async def list_tries(call: Call) -> Response:
@@ -68,46 +58,28 @@ async def list_tries(call: Call) -> Response:
 
 def _operations(base: str) -> tuple[Operation, ...]:
     one = f"{base}/executions/{{id}}"
-    bad, gone = {400: ErrorBody}, {400: ErrorBody, 404: ErrorBody}
+    changed = {200: IdV1, 409: ErrorBody}
+    summary = "Cancel; with force also abort a running one (version 1)"
     return (
         Operation(
-            method="POST",
-            path=f"{base}/enqueue",
-            handler=enqueue,
-            summary="Enqueue an execution (version 1)",
+            "POST",
+            f"{base}/enqueue",
+            enqueue,
+            "Enqueue an execution (version 1)",
+            {201: IdV1, 409: ErrorBody},
             body=EnqueueV1Body,
-            answers={201: IdV1, **bad, 409: ErrorBody},
         ),
+        Operation("GET", one, get_execution, "One execution with its result (version 1)", {200: ExecutionV1}),
+        Operation("POST", f"{one}/cancel", cancel, summary, {**changed, 202: ErrorBody}, body=CancelBody),
         Operation(
-            method="GET",
-            path=one,
-            handler=get_execution,
-            summary="One execution with its result (version 1)",
-            answers={200: ExecutionV1, **gone},
-        ),
-        Operation(
-            method="POST",
-            path=f"{one}/cancel",
-            handler=cancel,
-            summary="Cancel; with force also abort a running one (version 1)",
-            body=CancelBody,
-            answers={200: IdV1, 202: ErrorBody, **gone, 409: ErrorBody},
-        ),
-        Operation(
-            method="POST",
-            path=f"{one}/reschedule",
-            handler=reschedule,
-            summary="Move an execution that has not started (version 1)",
+            "POST",
+            f"{one}/reschedule",
+            reschedule,
+            "Move an execution that has not started (version 1)",
+            changed,
             body=ScheduleBody,
-            answers={200: IdV1, **gone, 409: ErrorBody},
         ),
-        Operation(
-            method="GET",
-            path=f"{one}/tries",
-            handler=list_tries,
-            summary="List the attempts (version 1)",
-            answers={200: list[TryV1], **gone},
-        ),
+        Operation("GET", f"{one}/tries", list_tries, "List the attempts (version 1)", {200: list[TryV1]}),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from deferlite.model.clock import to_rfc3339
 from deferlite.model.errors import InvalidCursor, NotFound
-from deferlite.model.execution import Attempt, Execution, LogLine, State
+from deferlite.model.execution import TERMINAL, Attempt, Execution, LogLine, NewExecution, State
 from deferlite.store import PageRequest
 from deferlite.store.queries import LARGEST_PAGE
 from deferlite.web.bodies import decoder
@@ -38,6 +38,7 @@ from deferlite.web.wire import (
     attempt_body,
     execution_body,
     json_answer,
+    log_line,
     moment,
     new_execution,
 )
@@ -45,17 +46,12 @@ from deferlite.web.wire import (
 BASE = "/public/v2"
 _LOG_PAGE = 1000
 LineForm = Callable[[int, int, LogLine], str]
-_NEVER = frozenset({State.CANCELLED, State.ABORTED, State.DISCARDED})
 
 _read_enqueue = decoder(EnqueueBody)
 _read_batch = decoder(BatchBody)
 _read_list = decoder(ListBody)
 _read_cancel = decoder(CancelBody)
 _read_schedule = decoder(ScheduleBody)
-
-
-def executed_by(call: Call) -> str:
-    return "api" if call.principal.execution_id is None else "execution"
 
 
 async def find(call: Call) -> Execution:
@@ -72,18 +68,21 @@ async def find(call: Call) -> Execution:
         raise not_found(f'cannot find execution "{execution_id}"') from None
 
 
+async def add(call: Call, items: Sequence[NewExecution]) -> list[Execution]:
+    by = "api" if call.principal.execution_id is None else "execution"
+    return await call.services.store.executions.enqueue(call.environment, items, executed_by=by)
+
+
 async def enqueue(call: Call) -> Response:
-    new = new_execution(_read_enqueue(await call.body()), call.principal.execution_id)
-    rows = await call.services.store.executions.enqueue(call.environment, [new], executed_by=executed_by(call))
-    return json_answer(ExecutionAnswer(execution_body(rows[0])), 201)
+    (row,) = await add(call, [new_execution(_read_enqueue(await call.body()), call.principal.execution_id)])
+    return json_answer(ExecutionAnswer(execution_body(row)), 201)
 
 
 async def enqueue_batch(call: Call) -> Response:
     parent = call.principal.execution_id
     bodies = _read_batch(await call.body()).executions
     items = [new_execution(body, parent, f"executions[{at}].") for at, body in enumerate(bodies)]
-    executions = call.services.store.executions
-    rows = await executions.enqueue(call.environment, items, executed_by=executed_by(call)) if items else []
+    rows = await add(call, items) if items else []
     return json_answer(BatchAnswer([execution_body(row) for row in rows]), 201)
 
 
@@ -108,16 +107,14 @@ async def get_result(call: Call) -> Response:
     execution = await find(call)
     waited = await wait_for(services.store, services.bus, call.principal, execution, seconds, call.receive)
     if waited is None:
-        message = "the caller gave its slot back while it waited, and all are taken: ask again"
-        return Response(msgspec.json.encode(Message(message)), 202, None, JSON)
-    execution = waited
-    headers = {"deferlite-state": execution.state.value}
-    if execution.state in (State.SUCCEED, State.FAILED):
-        result = await services.store.executions.result(execution.id)
+        return json_answer(Message("the caller gave its slot back while it waited, and all are taken: ask again"), 202)
+    headers = {"deferlite-state": waited.state.value}
+    if waited.state in (State.SUCCEED, State.FAILED):
+        result = await services.store.executions.result(waited.id)
         return Response(result or "null", 200, headers, JSON)
-    if execution.state in _NEVER:
+    if waited.state in TERMINAL:
         return Response(None, 204, headers)
-    message = f'the result of execution "{execution.id}" is not available yet: it is "{execution.state}"'
+    message = f'the result of execution "{waited.id}" is not available yet: it is "{waited.state}"'
     return Response(msgspec.json.encode(Message(message)), 202, headers, JSON)
 
 
@@ -135,23 +132,29 @@ async def get_logs(call: Call) -> Response:
     execution = await find(call)
     accept = next((value for name, value in call.scope["headers"] if name == b"accept"), b"")
     if b"application/x-ndjson" in accept:
-        lines = _log_lines(call.services, execution.id, _json_line)
+        lines = _log_lines(call.services, execution.id, log_line)
         return StreamingResponse(lines, media_type="application/x-ndjson")
     return StreamingResponse(_log_lines(call.services, execution.id, _plain_line), media_type="text/plain")
 
 
-async def cancel(call: Call) -> Response:
+async def cancelled(call: Call) -> Execution:
     execution_id, forced = (await find(call)).id, _read_cancel(await call.body()).forced
-    row = await call.services.store.executions.cancel(call.environment, execution_id, forced)
-    return json_answer(ExecutionAnswer(execution_body(row)))
+    return await call.services.store.executions.cancel(call.environment, execution_id, forced)
 
 
-async def reschedule(call: Call) -> Response:
+async def cancel(call: Call) -> Response:
+    return json_answer(ExecutionAnswer(execution_body(await cancelled(call))))
+
+
+async def rescheduled(call: Call) -> Execution:
     body = _read_schedule(await call.body())
     execution_id = (await find(call)).id
     at = moment(body.schedule_for, "schedule_for")
-    row = await call.services.store.executions.reschedule(call.environment, execution_id, at)
-    return json_answer(ExecutionAnswer(execution_body(row)))
+    return await call.services.store.executions.reschedule(call.environment, execution_id, at)
+
+
+async def reschedule(call: Call) -> Response:
+    return json_answer(ExecutionAnswer(execution_body(await rescheduled(call))))
 
 
 async def rerun(call: Call) -> Response:
@@ -192,142 +195,61 @@ def _plain_line(seq: int, attempt: int, line: LogLine) -> str:
     return f"{to_rfc3339(line.time)} {line.stream} {line.text}\n"
 
 
-class LogLineBody(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a log; ``seq`` grows, ``stream`` is stdout, stderr, logging or system."""
-
-    seq: int
-    attempt: int
-    time: str
-    stream: str
-    level: str
-    text: str
-
-
-def _json_line(seq: int, attempt: int, line: LogLine) -> str:
-    body = LogLineBody(
-        seq=seq,
-        attempt=attempt,
-        time=to_rfc3339(line.time),
-        stream=line.stream,
-        level=line.level,
-        text=line.text,
-    )
-    return msgspec.json.encode(body).decode() + "\n"
-
-
 class Message(msgspec.Struct, frozen=True):
     message: str
 
 
-_ONE = f"{BASE}/executions/{{id}}"
-_BAD, _GONE = {400: ErrorBody}, {400: ErrorBody, 404: ErrorBody}
+_ALL = f"{BASE}/executions"
+_ONE = f"{_ALL}/{{id}}"
+_CHANGED = {200: ExecutionAnswer, 409: ErrorBody}
 _RESULT = {
     200: "The result as JSON; of a failed execution its error (name, message, stack). Header Deferlite-State.",
     202: Message,
     204: None,
 }
 _LOGS = {200: "text/plain: lines `TIME STREAM TEXT`; JSON lines with Accept: application/x-ndjson."}
-_ARGUMENTS = {200: "The arguments as a JSON array."}
+_WAIT = {"wait": "Seconds to wait for the result, up to 300."}
+_KEYWORDS = {"keyword_arguments": "1: an object with function_arguments and keyword_arguments."}
+_CANCEL = "Cancel; with force also abort a running one"
+_RESCHEDULE = "Move an execution that has not started; without a time to now"
+_ATTEMPTS = "List the attempts, newest first, shaped as executions"
 
 OPERATIONS = (
+    Operation("PUT", _ALL, enqueue, "Enqueue an execution", {201: ExecutionAnswer, 409: ErrorBody}, body=EnqueueBody),
+    Operation("POST", _ALL, list_executions, "List executions, newest first", {200: ListAnswer}, body=ListBody),
+    Operation("GET", _ALL, list_executions, "List executions; the body is the one of POST", {200: ListAnswer}),
     Operation(
-        method="PUT",
-        path=f"{BASE}/executions",
-        handler=enqueue,
-        summary="Enqueue an execution",
-        body=EnqueueBody,
-        answers={201: ExecutionAnswer, **_BAD, 409: ErrorBody},
-    ),
-    Operation(
-        method="POST",
-        path=f"{BASE}/executions",
-        handler=list_executions,
-        summary="List executions, newest first",
-        body=ListBody,
-        answers={200: ListAnswer, **_BAD},
-    ),
-    Operation(
-        method="GET",
-        path=f"{BASE}/executions",
-        handler=list_executions,
-        summary="List executions; the body is the one of POST",
-        answers={200: ListAnswer, **_BAD},
-    ),
-    Operation(
-        method="PUT",
-        path=f"{BASE}/executions/batch",
-        handler=enqueue_batch,
-        summary="Enqueue up to 10,000 executions, all or none",
+        "PUT",
+        f"{_ALL}/batch",
+        enqueue_batch,
+        "Enqueue up to 10,000 executions, all or none",
+        {201: BatchAnswer, 409: ErrorBody},
         body=BatchBody,
-        answers={201: BatchAnswer, **_BAD, 409: ErrorBody},
+    ),
+    Operation("GET", _ONE, get_execution, "One execution", {200: ExecutionAnswer}),
+    Operation(
+        "GET",
+        f"{_ONE}/results",
+        get_result,
+        "The result: 202 not available yet, 204 never will be",
+        _RESULT,
+        query=_WAIT,
     ),
     Operation(
-        method="GET",
-        path=_ONE,
-        handler=get_execution,
-        summary="One execution",
-        answers={200: ExecutionAnswer, **_GONE},
+        "GET",
+        f"{_ONE}/arguments",
+        get_arguments,
+        "The arguments",
+        {200: "The arguments as a JSON array."},
+        query=_KEYWORDS,
     ),
+    Operation("GET", f"{_ONE}/logs", get_logs, "The log of all attempts", _LOGS),
+    Operation("POST", f"{_ONE}/cancellation", cancel, _CANCEL, {**_CHANGED, 202: ErrorBody}, body=CancelBody),
+    Operation("PATCH", f"{_ONE}/schedule", reschedule, _RESCHEDULE, _CHANGED, body=ScheduleBody),
+    Operation("POST", f"{_ONE}/reruns", rerun, "Run it again as a new execution", _CHANGED),
+    Operation("POST", f"{_ONE}/attempts", list_attempts, _ATTEMPTS, {200: ListAnswer}, body=ListBody),
     Operation(
-        method="GET",
-        path=f"{_ONE}/results",
-        handler=get_result,
-        summary="The result: 202 not available yet, 204 never will be",
-        answers={**_RESULT, **_GONE},
-        query={"wait": "Seconds to wait for the result, up to 300."},
-    ),
-    Operation(
-        method="GET",
-        path=f"{_ONE}/arguments",
-        handler=get_arguments,
-        summary="The arguments",
-        answers={**_ARGUMENTS, **_GONE},
-        query={"keyword_arguments": "1: an object with function_arguments and keyword_arguments."},
-    ),
-    Operation(
-        method="GET",
-        path=f"{_ONE}/logs",
-        handler=get_logs,
-        summary="The log of all attempts",
-        answers={**_LOGS, **_GONE},
-    ),
-    Operation(
-        method="POST",
-        path=f"{_ONE}/cancellation",
-        handler=cancel,
-        summary="Cancel; with force also abort a running one",
-        body=CancelBody,
-        answers={200: ExecutionAnswer, 202: ErrorBody, **_GONE, 409: ErrorBody},
-    ),
-    Operation(
-        method="PATCH",
-        path=f"{_ONE}/schedule",
-        handler=reschedule,
-        summary="Move an execution that has not started; without a time to now",
-        body=ScheduleBody,
-        answers={200: ExecutionAnswer, **_GONE, 409: ErrorBody},
-    ),
-    Operation(
-        method="POST",
-        path=f"{_ONE}/reruns",
-        handler=rerun,
-        summary="Run it again as a new execution",
-        answers={200: ExecutionAnswer, **_GONE, 409: ErrorBody},
-    ),
-    Operation(
-        method="POST",
-        path=f"{_ONE}/attempts",
-        handler=list_attempts,
-        summary="List the attempts, newest first, shaped as executions",
-        body=ListBody,
-        answers={200: ListAnswer, **_GONE},
-    ),
-    Operation(
-        method="GET",
-        path=f"{_ONE}/attempts",
-        handler=list_attempts,
-        summary="List the attempts; the body is the one of POST",
-        answers={200: ListAnswer, **_GONE},
+        "GET", f"{_ONE}/attempts", list_attempts, "List the attempts; the body is the one of POST", {200: ListAnswer}
     ),
 )
 

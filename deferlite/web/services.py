@@ -12,7 +12,8 @@ from deferlite.model.ids import ExecutionTokens
 from deferlite.sandbox.levels import SandboxStatus
 from deferlite.settings import Settings
 from deferlite.store import Store
-from deferlite.web.auth import AdminAuth, PublicAuth
+from deferlite.web.auth import PublicAuth
+from deferlite.web.session import AdminAuth
 
 
 def _always() -> bool:

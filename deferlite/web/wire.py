@@ -12,9 +12,7 @@ import msgspec
 from starlette.responses import Response
 
 from deferlite.model.clock import SECOND, from_datetime, to_rfc3339
-from deferlite.model.execution import Attempt, ErrorCode, Execution, NewExecution, State
-from deferlite.web.bodies import decoder as decoder
-from deferlite.web.bodies import read_body as read_body
+from deferlite.model.execution import Attempt, ErrorCode, Execution, LogLine, NewExecution, State
 from deferlite.web.errors import JSON, bad_request
 
 MAX_BATCH = 10_000
@@ -127,6 +125,18 @@ class ListAnswer(msgspec.Struct, frozen=True):
     page_info: PageInfo
 
 
+class LogLineBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of a log; ``seq`` grows, ``stream`` is stdout, stderr, logging or system."""
+
+    seq: int
+    attempt: int | None = None
+    """None: the log of a build."""
+    time: str
+    stream: str
+    level: str
+    text: str
+
+
 class IdV1(msgspec.Struct, frozen=True):
     id: str
 
@@ -188,6 +198,13 @@ def attempt_body(execution: Execution, row: Attempt) -> ExecutionBody:
 
 def moment_text(moment: int | None) -> str | None:
     return None if moment is None else to_rfc3339(moment)
+
+
+def log_line(seq: int, attempt: int | None, line: LogLine) -> str:
+    """One line of NDJSON."""
+    time = to_rfc3339(line.time)
+    body = LogLineBody(seq=seq, attempt=attempt, time=time, stream=line.stream, level=line.level, text=line.text)
+    return _encode(body).decode() + "\n"
 
 
 _encode = msgspec.json.Encoder().encode

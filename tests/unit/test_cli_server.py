@@ -26,9 +26,9 @@ from deferlite.sandbox.levels import Level, SandboxStatus
 from deferlite.settings import Settings
 from deferlite.store import Store, Want
 from deferlite.web.app import create_app
-from deferlite.web.auth import trusted
 from deferlite.web.listen import bind_unix, serve_app
 from deferlite.web.services import Services
+from deferlite.web.session import trusted
 
 pytestmark = pytest.mark.anyio
 Run = Callable[..., Awaitable[Result]]

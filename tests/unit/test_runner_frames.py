@@ -9,7 +9,8 @@ import pytest
 from deferlite.runner.execution import CHUNK, Stream
 from deferlite.runner.failures import describe
 from deferlite.runner.frames import BadFrame, Frames, frame
-from deferlite.sandbox.runner import LONGEST_LINE, explain, lines
+from deferlite.sandbox.frames import LONGEST_LINE, lines
+from deferlite.sandbox.runner import explain
 
 
 def test_frames_come_back_however_they_are_cut() -> None:

@@ -17,8 +17,8 @@ from deferlite.model.environment import EnvironmentConfig
 from deferlite.model.execution import Ending, LogLine, NewExecution, Outcome, State
 from deferlite.model.ids import new_id
 from deferlite.store import Store
-from deferlite.web.auth import trusted
 from deferlite.web.services import Services
+from deferlite.web.session import trusted
 
 pytestmark = pytest.mark.anyio
 API = "/admin/api"

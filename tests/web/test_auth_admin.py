@@ -11,9 +11,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from deferlite.model.clock import ManualClock
-from deferlite.web.auth import trusted
 from deferlite.web.errors import HANDLERS
-from deferlite.web.session import SESSION_SECONDS, AdminAuth, AdminGuard, is_open
+from deferlite.web.session import SESSION_SECONDS, AdminAuth, AdminGuard, is_open, trusted
 
 pytestmark = pytest.mark.anyio
 

@@ -19,7 +19,7 @@ from deferlite.model.execution import LogLine, NewExecution, State
 from deferlite.model.ids import new_id
 from deferlite.store import Store
 from deferlite.web import words
-from deferlite.web.events import Topic, hints
+from deferlite.web.events import Topic, each_event, hints
 from deferlite.web.services import Services
 
 pytestmark = pytest.mark.anyio
@@ -236,6 +236,20 @@ async def test_a_long_log_is_read_page_by_page(page: httpx.AsyncClient, store: S
     second = (await page.get(f"/executions/{id}{more[1]}")).text
     assert "line 2000<" in second
     assert '<p id="log-more" hidden>' in second
+
+
+async def test_an_event_is_encoded_once_for_all_streams() -> None:
+    bus = Bus()
+    streams = [each_event(bus) for _ in range(2)]
+    for stream in streams:
+        await anext(stream)
+    bus.publish(EnvironmentChanged(environment="staging"))
+    with anyio.fail_after(5):
+        first, second = [await anext(stream) for stream in streams]
+    assert first.startswith('event: environment_changed\ndata: {"environment":"staging"')
+    assert first is second
+    for stream in streams:
+        await stream.aclose()
 
 
 async def test_hints_are_about_the_page_and_come_at_a_pace() -> None:

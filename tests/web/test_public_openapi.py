@@ -59,3 +59,12 @@ async def test_health(anonymous: httpx.AsyncClient, services: Services) -> None:
     answer = await anonymous.get("/readyz")
     assert (answer.status_code, answer.json()["error"]) == (503, "not_ready")
     assert (await anonymous.get("/healthz")).status_code == 200
+
+
+async def test_an_enqueue_may_have_fields_of_other_versions(
+    anonymous: httpx.AsyncClient, api: httpx.AsyncClient
+) -> None:
+    schema = (await document(anonymous))["components"]["schemas"]["EnqueueBody"]
+    assert schema.get("additionalProperties", True) is True
+    answer = await api.put("/public/v2/executions", json={"function_name": "hello", "of_tomorrow": 1})
+    assert answer.status_code == 201

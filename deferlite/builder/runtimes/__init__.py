@@ -20,8 +20,6 @@ class Installed(msgspec.Struct, frozen=True, kw_only=True):
 
     venv: Path
     """The folder to activate; read-only once complete."""
-    interpreter: str
-    """Name and version, for the log."""
     read_only: tuple[Path, ...]
     """Folders outside of the build that running the project needs."""
 

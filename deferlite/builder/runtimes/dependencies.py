@@ -14,8 +14,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from deferlite.builder.layout import Layout, complete_marker, is_complete
-from deferlite.builder.layout import remove_tree as remove_tree
+from deferlite.builder.layout import Layout, complete_marker, is_complete, remove_tree
 
 UNUSED_SECONDS = 86400.0
 """How long a set of dependencies that no build uses is kept: a branch switched back finds it again."""
@@ -67,7 +66,7 @@ class Dependencies:
     async def prune(self, used: Iterable[str]) -> list[str]:
         """Remove the sets that no build uses and that are older than a day; returns their keys."""
         keep = set(used)
-        folders = await anyio.to_thread.run_sync(_old_folders, self._layout.dependencies("x").parent)
+        folders = await anyio.to_thread.run_sync(_old_folders, self._layout.all_dependencies)
         gone = [one for one in folders if one.name not in keep and not self._held[one.name]]
         for folder in gone:
             async with self._locks[folder.name]:

@@ -16,8 +16,9 @@ import uv
 from deferlite.builder.layout import Layout
 from deferlite.builder.plan import InterpreterRequest
 from deferlite.builder.runtimes.versions import OLDEST, Version, can_fit, parse_wanted, text
-from deferlite.builder.variables import SYSTEM_PATH, network_variables
+from deferlite.builder.variables import network_variables
 from deferlite.model.errors import BuildError, SandboxError, WorldError
+from deferlite.sandbox.box import SYSTEM_PATH
 from deferlite.sandbox.process import output
 
 _ASK = (

@@ -41,12 +41,23 @@ class Found(msgspec.Struct, kw_only=True):
     functions: tuple[FoundFunction, ...] = ()
 
 
-def read_answer(path: Path) -> bytes:
-    """The answer that code of the project had a hand in: no link is followed, and it has a size. Blocks.
+def read_found(path: Path) -> Found:
+    """Read the answer. Blocks.
 
     Raises:
-        BuildError: there is none.
+        BuildError: there is none, the project is wrong, or the answer is not of the protocol.
     """
+    try:
+        found = msgspec.json.decode(_answer(path), type=Found)
+    except msgspec.DecodeError as error:
+        raise BuildError(f"the functions that were found cannot be read: {error}") from None
+    if found.error is not None:
+        raise BuildError(found.error)
+    return found
+
+
+def _answer(path: Path) -> bytes:
+    """Code of the project had a hand in it: no link is followed, and it has a size."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             return file.read(LARGEST_ANSWER)
@@ -55,19 +66,6 @@ def read_answer(path: Path) -> bytes:
             f"looking for the background functions gave no answer ({error.strerror}): "
             "does a module end the process while it is imported?"
         ) from None
-
-
-def decode_found(answer: bytes) -> Found:
-    """Raises:
-    BuildError: the project is wrong, or the answer is not of the protocol.
-    """
-    try:
-        found = msgspec.json.decode(answer, type=Found)
-    except msgspec.DecodeError as error:
-        raise BuildError(f"the functions that were found cannot be read: {error}") from None
-    if found.error is not None:
-        raise BuildError(found.error)
-    return found
 
 
 def make_manifest(runtime: str, found: Found, launch: Launch) -> Manifest:

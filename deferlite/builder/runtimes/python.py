@@ -14,12 +14,12 @@ import msgspec
 import uv
 
 import deferlite
-from deferlite.builder.layout import Layout
+from deferlite.builder.layout import Layout, remove_tree
 from deferlite.builder.plan import Command, Files, Plan
 from deferlite.builder.runtimes import Installed, Launch
-from deferlite.builder.runtimes.dependencies import Dependencies, content_key, remove_tree
+from deferlite.builder.runtimes.dependencies import Dependencies, content_key
 from deferlite.builder.runtimes.interpreters import Interpreter, Interpreters
-from deferlite.builder.runtimes.manifest import decode_found, make_manifest, read_answer
+from deferlite.builder.runtimes.manifest import make_manifest, read_found
 from deferlite.builder.runtimes.python_plan import plan_python
 from deferlite.builder.sdk_wheel import SdkWheel, make_sdk_wheel
 from deferlite.builder.variables import network_variables
@@ -62,11 +62,7 @@ class PythonRuntime:
         else:
             venv = workspace.folder.private_venv
             await self._make(workspace, plan, interpreter, sdk, venv)
-        return Installed(
-            venv=venv,
-            interpreter=interpreter.label,
-            read_only=interpreter_folders(interpreter.path),
-        )
+        return Installed(venv=venv, read_only=interpreter_folders(interpreter.path))
 
     def _content(self, workspace: Workspace, plan: Plan, interpreter: Interpreter, sdk: SdkWheel) -> dict[str, object]:
         """All that decides about the installed dependencies."""
@@ -107,7 +103,7 @@ class PythonRuntime:
             read_only=(DISCOVER, installed.venv, *installed.read_only),
         )
         expect(done, "looking for the background functions")
-        found = decode_found(await anyio.to_thread.run_sync(read_answer, answer))
+        found = await anyio.to_thread.run_sync(read_found, answer)
         workspace.journal.say(f"found {len(found.functions)}: {', '.join(one.name for one in found.functions)}")
         launch = Launch(
             venv=str(installed.venv.relative_to(self._layout.home)),

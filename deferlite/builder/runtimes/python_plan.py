@@ -138,14 +138,9 @@ def _text_of(dependencies: list[str], project: dict[str, Any]) -> str:
 
 
 def _pip_install(name: str) -> Command:
-    return Command(
-        # The SDK is the server's own copy, installed by itself.
-        (
-            *("{uv}", "pip", "install", "--python", "{python}", "--compile-bytecode", "--excludes", "{excludes}"),
-            "-r",
-            name,
-        )
-    )
+    # The SDK is the server's own copy, installed by itself.
+    options = ("--python", "{python}", "--compile-bytecode", "--excludes", "{excludes}")
+    return Command(("{uv}", "pip", "install", *options, "-r", name))
 
 
 def _from_uv_lock(files: Files, plan: Plan, project: dict[str, Any]) -> Plan:

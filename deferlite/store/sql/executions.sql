@@ -4,10 +4,10 @@
 SELECT {execution} FROM executions WHERE id = :id AND (:environment IS NULL OR environment = :environment);
 
 -- name: arguments
-SELECT arguments, keyword_arguments FROM executions WHERE id = ?;
+SELECT arguments, keyword_arguments FROM executions WHERE id = :id;
 
 -- name: result
-SELECT result FROM executions WHERE id = ?;
+SELECT result FROM executions WHERE id = :id;
 
 -- The value of a success is kept once, with the execution.
 -- name: attempt_result
