@@ -67,6 +67,8 @@ def steer() -> None:
     failed = broken("no")
     with pytest.raises(deferlite.ExecutionFailed):
         deferlite.await_result(broken)("no")
+    with pytest.raises(deferlite.ExecutionFailed):
+        deferlite.get_execution_result(failed.id, wait=30)
     assert [row.error_code for row in deferlite.list_execution_attempts(failed.id)] == ["ER0003"]
 
 
