@@ -159,13 +159,6 @@ class Executions:
         """Cancel what is due of a function that is at its limit (maxConcurrencyAction cancel); how many."""
         return await self._database.write(partial(steering.cancel_excess, function_id=function_id), "cancel")
 
-    async def fail_orphans(self) -> list[Execution]:
-        """Fail what is due of functions that their environment's live build does not have; they are returned.
-
-        The store does so by itself wherever an execution comes due or a live build changes.
-        """
-        return await self._database.write(timing.fail_orphans)
-
     async def next_due(self) -> int | None:
         """The earliest moment at which ``promote``, ``discard`` or ``tick_cron`` has something to do."""
         rows = await self._database.rows(SQL["next_due"])
@@ -181,11 +174,6 @@ class Executions:
         started becomes created, counted as an interruption, or failed after the third; aborting becomes aborted.
         """
         return await self._database.write(partial(running.recover, boot_id=boot_id))
-
-    async def running(self, environment: str | None = None) -> list[Execution]:
-        """All in state started or aborting, oldest first."""
-        query = "running" if environment is None else "running_in"
-        return [to_execution(row) for row in await self._database.rows(SQL[query], {"environment": environment})]
 
     async def is_running(self, id: str, attempt: int) -> bool:
         """Whether that attempt was claimed by this process and has not ended; answered from memory."""

@@ -51,8 +51,6 @@ def test_every_named_query_is_used() -> None:
         ("cancel_excess", "executions_claim"),
         ("fail_orphans", "executions_claim"),
         ("left_running", "executions_running"),
-        ("running", "executions_running"),
-        ("running_in", "executions_running"),
         ("children", "executions_parent"),
         ("due_crons", "functions_cron"),
     ],

@@ -18,14 +18,6 @@ WHERE execution_id = ? AND number = ?;
 -- name: children
 SELECT {execution} FROM executions WHERE parent_id = ? ORDER BY seq LIMIT 1000;
 
--- name: running
-SELECT {execution} FROM executions INDEXED BY executions_running
-WHERE state IN ('started', 'aborting') ORDER BY seq;
-
--- name: running_in
-SELECT {execution} FROM executions
-WHERE environment = :environment AND state IN ('started', 'aborting') ORDER BY seq;
-
 -- name: next_due
 SELECT min(scheduled_at) FROM executions WHERE state = 'created' AND ready = 0
 UNION ALL
