@@ -8,6 +8,8 @@ from types import MappingProxyType
 
 import msgspec
 
+from deferlite.model.changes import Changes, Finding
+
 
 class BuildState(str, Enum):
     CREATED = "created"
@@ -42,6 +44,14 @@ BUILD_TRANSITIONS: Mapping[BuildState, frozenset[BuildState]] = MappingProxyType
 
 CUT_OFF = "cut off by the end of the server; the commit is built again"
 """The error of a build that a crash or a stop interrupted: the watcher asks for another one."""
+
+
+CANCELLED = "cancelled"
+"""The error of a build that somebody cancelled."""
+
+
+RETIRED = "the environment was retired before this build had ended"
+"""The error of a build whose preview went away: if it comes back, the watcher asks for another one."""
 
 
 class Trigger(str, Enum):
@@ -83,3 +93,11 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     """What to mend, for a failed one."""
     live: bool
     steps: tuple[BuildStep, ...] = ()
+    held: bool = False
+    """A good build that would break executions which wait: it is not live until it is promoted."""
+    builder: str = ""
+    """The version of deferlite's builder that made it; empty before it was made."""
+    changes: Changes | None = None
+    """What it changed of the build that was live when it was made; None before it was made, and for the first one."""
+    findings: tuple[Finding, ...] = ()
+    """What it breaks of the executions that waited when it was made."""

@@ -26,6 +26,9 @@ class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     functions: tuple[str, ...] = ()
     overrides: dict[str, str] = {}
     builder: str | None = None
+    """Another deferlite that makes the builds of this environment: a version, or a path."""
+    breaking: Literal["warn", "hold", "ignore"] = "warn"
+    """What becomes of a build that breaks executions which wait: goes live and says so, waits, goes live."""
     timeout: float = 1800.0
     """Seconds."""
 
@@ -44,6 +47,42 @@ class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     cron: bool = True
 
 
+class PreviewSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[preview]``: a copy of the environment for every branch that one of ``branches`` (shell patterns) matches."""
+
+    branches: tuple[str, ...]
+    expire: float = 7 * 86400.0
+    """Seconds without a commit."""
+    limit: int = 20
+    env: dict[str, str | dict[str, str]] = {}
+    """On top of the environment's own."""
+    cron: bool = False
+    concurrency: int | None = None
+    """This and the next two: None is as in the environment itself."""
+    max_duration: float | None = None
+    memory: int | None = None
+
+
+class GitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[git]``: how a remote repository is reached. Nothing of it is ever on a command line or in a log."""
+
+    key: str | None = None
+    """File of a private key, for ssh."""
+    known_hosts: str | None = None
+    """File of host keys, for ssh, in place of the server's user's own. Host keys are always checked."""
+    username: str = "git"
+    token: str | dict[str, str] | None = None
+    """Password of ``username`` over https: text, or ``{"file": path}``."""
+    submodules: bool = True
+
+
+class HookSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[hooks]``: who may say that something was pushed, at POST /hooks/push/ENV."""
+
+    secret: str | dict[str, str]
+    """Text, or ``{"file": path}``: the ``token`` of the address, or the key of GitHub's signature."""
+
+
 class EnvironmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A valid environment file. Durations are seconds, sizes bytes. ``env`` values: text, or ``{"file": path}``."""
 
@@ -59,10 +98,30 @@ class EnvironmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     functions: dict[str, dict[str, Any]] = {}
     """Settings for one function, as ``FunctionOptions`` fields; they win over the code."""
     env: dict[str, str | dict[str, str]] = {}
-    preview: dict[str, Any] | None = None
+    preview: PreviewSettings | None = None
+    git: GitSettings = GitSettings()
+    hooks: HookSettings | None = None
     notify: dict[str, Any] = {}
     retention_executions: float = 30 * 86400.0
     retention_builds: int = 5
+
+
+Ended = Literal["deleted", "merged", "expired", "limit", "unwanted"]
+"""Why a preview was retired; unwanted: nobody asks for it any more, since its environment or [preview] has changed."""
+
+
+class Preview(msgspec.Struct, frozen=True, kw_only=True):
+    """What a preview environment is a preview of."""
+
+    of: str
+    """The environment whose ``[preview]`` asked for it."""
+    branch: str
+    ahead: bool = False
+    """It has had commits that its environment's branch had not: once it has them, it is merged away."""
+    ended: Ended | None = None
+    """Why it was retired; None while it is active."""
+    commit: str | None = None
+    """Where its branch stood when it was retired, if that was known."""
 
 
 class EnvironmentState(str, Enum):
@@ -90,6 +149,9 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: int
     problem: str | None = None
     """What is wrong with its repository or branch now, as the watcher sees it; None while it is good."""
+    preview: Preview | None = None
+    note: str | None = None
+    """What is to be known of it that is no fault, such as branches that [preview] has no place for."""
 
 
 def overlay(options: FunctionOptions, settings: dict[str, Any]) -> FunctionOptions:
@@ -113,5 +175,6 @@ def is_remote(repository: str) -> bool:
 
 def build_inputs(config: EnvironmentConfig) -> tuple[object, ...]:
     """What a build's result depends on besides the commit: other settings take effect without a build."""
-    build = msgspec.structs.replace(config.build, timeout=0.0)
-    return config.repository, config.branch, config.directory, config.worktree, build, config.env
+    build = msgspec.structs.replace(config.build, timeout=0.0, breaking="warn")
+    source = config.repository, config.branch, config.directory, config.worktree, config.git.submodules
+    return *source, build, config.env

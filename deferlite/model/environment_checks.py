@@ -252,6 +252,39 @@ def token(value: Any) -> str:
     return value
 
 
+def secret(shortest: int) -> Check:
+    """Text of at least that many signs, or ``{"file": path}``."""
+
+    def check(value: Any) -> str | dict[str, str]:
+        if isinstance(value, dict):
+            if set(value) != {"file"} or not isinstance(value["file"], str):
+                raise Wrong("is a table", 'write "…" or { file = "/run/secrets/…" }')
+            return {"file": file(value["file"])}
+        said = text('"…" or { file = "/run/secrets/…" }')(value)
+        if len(said) < shortest:
+            raise Wrong(f"is too easy to guess: at least {shortest} signs", "make one with: openssl rand -hex 32")
+        return said
+
+    return check
+
+
+def file(value: Any) -> str:
+    path = text('"/run/secrets/key"')(value)
+    if not path.startswith("/"):
+        raise Wrong("is not a whole path", f'write such as "/run/secrets/{PurePosixPath(path).name}"')
+    return path
+
+
+def pattern(value: Any) -> str:
+    """A shell pattern that names of branches are held against."""
+    said = text('"feature/*"')(value)
+    if said.startswith("refs/"):
+        raise Wrong("is a full reference", f'write the branch\'s name, "{said.removeprefix("refs/heads/")}"')
+    if _BAD_REF.search(re.sub(r"\[[^]]*\]|[*?]", "x", said)):
+        raise Wrong(f'"{said}" fits no branch', 'write such as "feature/*"')
+    return said
+
+
 def variable(name: str, value: Any) -> str | dict[str, str]:
     """One line of ``[env]``."""
     if not _ENV_NAME.match(name):

@@ -10,7 +10,15 @@ from typing import Any
 import msgspec
 
 from deferlite.model import environment_checks as checks
-from deferlite.model.environment import BuildSettings, EnvironmentConfig, RunSettings, is_remote
+from deferlite.model.environment import (
+    BuildSettings,
+    EnvironmentConfig,
+    GitSettings,
+    HookSettings,
+    PreviewSettings,
+    RunSettings,
+    is_remote,
+)
 from deferlite.model.environment_checks import Check, Wrong, WrongItems
 from deferlite.model.environment_schema import (
     FUNCTION,
@@ -170,7 +178,9 @@ class _Reader:
             run=RunSettings(**sections["run"]),
             functions=functions,
             env=env,
-            preview=sections["preview"] if "preview" in values else None,
+            preview=PreviewSettings(**sections["preview"]) if sections["preview"] else None,
+            git=GitSettings(**sections["git"]),
+            hooks=HookSettings(**sections["hooks"]) if sections["hooks"] else None,
             notify=sections["notify"],
             **retention,
         )
@@ -247,6 +257,10 @@ class _Reader:
             self._fault(("worktree",), "needs a checkout on this machine", "remove it, or name a folder in repository")
         if top.get("worktree") and "branch" in top:
             self._note(("branch",), "is not used with worktree = true, which builds the checkout as it stands")
+        if "preview" in sections and top.get("worktree") and sections["preview"]:
+            self._fault(("preview",), "needs branches, and worktree = true builds no branch", "remove one of the two")
+        if set(sections["git"]) - {"submodules"} and not is_remote(top.get("repository", "")):
+            self._note(("git",), "is not used: the repository is on this machine")
         if "reuse" in sections["run"] and sections["run"].get("isolation") != "reuse":
             self._note(("run", "reuse"), 'is not used without isolation = "reuse"')
 

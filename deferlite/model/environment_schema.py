@@ -30,6 +30,7 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "functions": checks.texts('"shop.jobs"', checks.inside),
         "overrides": checks.text_table('{ "@defer/client" = "2.3.0" }'),
         "builder": checks.text('"0.4.0rc1"'),
+        "breaking": checks.choice("warn", "hold", "ignore"),
         "timeout": _SECOND,
     },
     "run": {
@@ -45,12 +46,23 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
     },
     "retention": {"executions": _LONG, "builds": checks.number(1, 1000)},
     "preview": {
-        "branches": checks.texts('"feature/*"'),
+        "branches": checks.texts('"feature/*"', checks.pattern),
         "expire": _LONG,
         "limit": checks.number(1, 10_000),
         "env": checks.any_table,
         "cron": checks.flag,
+        "concurrency": checks.number(1, 100_000),
+        "max_duration": _LONG,
+        "memory": checks.size,
     },
+    "git": {
+        "key": checks.file,
+        "known_hosts": checks.file,
+        "username": checks.text('"git"'),
+        "token": checks.secret(1),
+        "submodules": checks.flag,
+    },
+    "hooks": {"secret": checks.secret(16)},
     "notify": {"slack": checks.text('"https://hooks.slack.com/…"')},
 }
 FUNCTION: Mapping[str, Check] = {
@@ -68,13 +80,10 @@ OPEN_SECTIONS = ("notify",)
 """Sections that take keys nobody here knows yet."""
 
 NOT_YET: Mapping[str, str] = {
-    "preview": "branches get no environments of their own",
     "notify": "nobody is told of failures",
     "github": "GitHub is told nothing",
     "env_from": "no variables are fetched from elsewhere",
     "matrix": "one environment is made, not one for each combination",
-    "build.builder": "this deferlite's own builder is used",
-    "build.overrides": "the project's own versions are installed",
     "retention.executions": "ended executions are kept",
     "run.isolation=reuse": "every execution gets a new process",
     "build.runtime=node": "Node projects are not built",

@@ -44,6 +44,16 @@ class BuildRequested(Event, frozen=True, kw_only=True):
     build_id: str
 
 
+class BuildCancelRequested(Event, frozen=True, kw_only=True):
+    """Somebody wants the running build ended."""
+
+    build_id: str
+
+
+class RepositoryPushed(Event, frozen=True, kw_only=True):
+    """Somebody says that commits were pushed to the environment's repository: the watcher looks at it now."""
+
+
 class BuildChanged(Event, frozen=True, kw_only=True):
     build_id: str
     state: BuildState

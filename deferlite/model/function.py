@@ -41,6 +41,8 @@ class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True):
     is_async: bool
     parameters: tuple[Parameter, ...] = ()
     options: FunctionOptions = FunctionOptions()
+    aliases: tuple[str, ...] = ()
+    """Its former names: executions under these are its own."""
     doc: str = ""
     file: str = ""
     """Path inside the project, for messages."""

@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from deferlite.sdk.durations import Duration
 from deferlite.sdk.functions import AsyncBackgroundFunction, BackgroundFunction
-from deferlite.sdk.options import MaxConcurrencyAction, define
+from deferlite.sdk.options import Aliases, MaxConcurrencyAction, define
 from deferlite.sdk.retry import Retry
 
 P = ParamSpec("P")
@@ -35,6 +35,7 @@ class _Defer:
         /,
         *,
         name: str | None = None,
+        aliases: Aliases = (),
         retry: Retry | None = None,
         concurrency: int | None = None,
         max_duration: Duration | None = None,
@@ -48,6 +49,7 @@ class _Defer:
         /,
         *,
         name: str | None = None,
+        aliases: Aliases = (),
         retry: Retry | None = None,
         concurrency: int | None = None,
         max_duration: Duration | None = None,
@@ -60,6 +62,7 @@ class _Defer:
         /,
         *,
         name: str | None = None,
+        aliases: Aliases = (),
         retry: Retry | None = None,
         concurrency: int | None = None,
         max_duration: Duration | None = None,
@@ -74,6 +77,7 @@ class _Defer:
         ``max_concurrency_action``: "keep" (default) leaves in the queue what is beyond the concurrency,
         "cancel" cancels it.
         ``name``: what the function is called in its environment, its own name by default.
+        ``aliases``: what it was called before, such as ["old_name"]: executions under these names are its own.
 
         Raises:
             TypeError, ValueError: an option is wrong; the message names it.
@@ -87,6 +91,7 @@ class _Defer:
         *,
         timezone: str = "UTC",
         name: str | None = None,
+        aliases: Aliases = (),
         retry: Retry | None = None,
         concurrency: int | None = None,
         max_duration: Duration | None = None,
@@ -101,6 +106,7 @@ class _Defer:
             "cron": expression,
             "timezone": timezone,
             "name": name,
+            "aliases": aliases,
             "retry": retry,
             "concurrency": concurrency,
             "max_duration": max_duration,

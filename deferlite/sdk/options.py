@@ -13,6 +13,7 @@ from deferlite.sdk.durations import Duration, Moment, parse_duration
 from deferlite.sdk.retry import Retry, RetryPolicy, parse_retry
 
 MaxConcurrencyAction = Literal["keep", "cancel"]
+Aliases = list[str] | tuple[str, ...]
 
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,253}[^\s\x00-\x1f\x7f])?\Z")
 _METADATA = re.compile(r"[\x20-\x7e]{1,256}\Z")
@@ -24,6 +25,7 @@ class Definition:
     """A background function: the code and its checked options. Durations are seconds."""
 
     name: str
+    aliases: tuple[str, ...]
     fn: Callable[..., Any]
     retry: RetryPolicy
     concurrency: int | None
@@ -36,13 +38,14 @@ class Definition:
         """What ``__metadata__`` holds: the builder and the runner read it."""
         names = ("name", "concurrency", "max_duration", "max_concurrency_action", "cron", "timezone")
         options = {name: getattr(self, name) for name in names}
-        return {"version": 1, "retry_policy": self.retry.as_dict(), **options}
+        return {"version": 1, "aliases": list(self.aliases), "retry_policy": self.retry.as_dict(), **options}
 
 
 def define(
     fn: Callable[..., Any],
     *,
     name: str | None = None,
+    aliases: Aliases = (),
     retry: Retry | None = None,
     concurrency: int | None = None,
     max_duration: Duration | None = None,
@@ -61,8 +64,10 @@ def define(
         raise ValueError(f"concurrency is a whole number from 1, or None for no limit, not {concurrency!r}")
     if max_concurrency_action not in ("keep", "cancel"):
         raise ValueError(f'max_concurrency_action is "keep" or "cancel", not {max_concurrency_action!r}')
+    checked_name = _check_name(getattr(fn, "__name__", "") if name is None else name)
     return Definition(
-        name=_check_name(getattr(fn, "__name__", "") if name is None else name),
+        name=checked_name,
+        aliases=_check_aliases(aliases, checked_name),
         fn=fn,
         retry=_named("retry", parse_retry, retry),
         concurrency=concurrency,
@@ -87,12 +92,33 @@ def _check_function(fn: object) -> None:
 
 
 def _check_name(name: str) -> str:
-    if name in ("", "<lambda>") or not isinstance(name, str) or not _NAME.match(name):
+    if not _is_name(name):
         raise ValueError(
             f'name is a text of 1 to 255 characters without line breaks, such as defer(fn, name="send_mail"), '
             f"not {name!r}"
         )
     return name
+
+
+def _check_aliases(aliases: Aliases, name: str) -> tuple[str, ...]:
+    if isinstance(aliases, str):
+        raise TypeError(f"aliases is a list of former names, not a string: write aliases=[{aliases!r}]")
+    if not isinstance(aliases, (list, tuple)):
+        raise TypeError(f'aliases is a list of former names, such as aliases=["old_name"], not {aliases!r}')
+    for alias in aliases:
+        if not isinstance(alias, str):
+            raise TypeError(f"aliases: a former name is a string, not {alias!r}")
+        if not _is_name(alias):
+            raise ValueError(
+                f"aliases: a former name is a text of 1 to 255 characters without line breaks, not {alias!r}"
+            )
+        if alias == name:
+            raise ValueError(f"aliases: {alias!r} is what the function is called now: leave it out")
+    return tuple(dict.fromkeys(aliases))
+
+
+def _is_name(text: object) -> bool:
+    return isinstance(text, str) and text != "<lambda>" and _NAME.match(text) is not None
 
 
 def _parse_max_duration(value: Duration) -> float:

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deferlite.model.environment import EnvironmentConfig, build_inputs, is_remote, overlay
+from deferlite.model.environment import (
+    EnvironmentConfig,
+    GitSettings,
+    HookSettings,
+    PreviewSettings,
+    build_inputs,
+    is_remote,
+    overlay,
+)
 from deferlite.model.environment_file import parse
 from deferlite.model.environment_schema import NOT_YET
 from deferlite.model.function import FunctionOptions
@@ -36,6 +44,7 @@ prebuild = "make generated"
 functions = ["shop.jobs", "lib/jobs/"]
 overrides = { "@defer/client" = "2.3.0" }
 builder = "0.4.0rc1"
+breaking = "hold"
 timeout = "30m"
 [run]
 concurrency = 12
@@ -63,6 +72,18 @@ branches = ["feature/*", "qa/*"]
 expire = "7d"
 limit = 20
 env = { STRIPE_KEY = "sk_test" }
+cron = true
+concurrency = 2
+max_duration = "5m"
+memory = "64MiB"
+[git]
+key = "/run/secrets/key"
+known_hosts = "/run/secrets/known_hosts"
+username = "deploy"
+token = { file = "/run/secrets/token" }
+submodules = false
+[hooks]
+secret = "0123456789abcdef"
 [notify]
 slack = "https://example.org/hook"
 email = "me@example.org"
@@ -89,12 +110,25 @@ def test_the_whole_schema_of_the_contract() -> None:
     assert (config.run.concurrency, config.run.max_duration, config.run.memory) == (12, 3600.0, 10**9)
     assert config.run.mounts == ("/srv/media", "/srv/up:rw", "/srv/x")
     assert config.env == {"STRIPE_KEY": "…", "DATABASE_URL": {"file": "/run/secrets/db"}}
-    assert config.preview == {
-        "branches": ("feature/*", "qa/*"),
-        "expire": 604800.0,
-        "limit": 20,
-        "env": {"STRIPE_KEY": "sk_test"},
-    }
+    assert config.preview == PreviewSettings(
+        branches=("feature/*", "qa/*"),
+        expire=604800.0,
+        limit=20,
+        env={"STRIPE_KEY": "sk_test"},
+        cron=True,
+        concurrency=2,
+        max_duration=300.0,
+        memory=64 * 2**20,
+    )
+    assert config.git == GitSettings(
+        key="/run/secrets/key",
+        known_hosts="/run/secrets/known_hosts",
+        username="deploy",
+        token={"file": "/run/secrets/token"},
+        submodules=False,
+    )
+    assert config.hooks == HookSettings(secret="0123456789abcdef")
+    assert (config.build.breaking, config.build.builder) == ("hold", "0.4.0rc1")
     assert (config.retention_executions, config.retention_builds) == (30 * 86400.0, 3)
 
 
@@ -117,7 +151,6 @@ def test_what_comes_later_yields_a_note_with_file_and_line_for_each() -> None:
         place, _, rest = note.partition(": ")
         key = rest.split(" ")[0]
         told[key] = lines[int(place.removeprefix("staging.toml, line ")) - 1]
-    assert told["preview"] == "[preview]"
     assert told["notify"] == "[notify]"
     assert told["github"] == "[github]"
     assert told["env.DEFER_TOKEN"].startswith("DEFER_TOKEN")
@@ -125,6 +158,12 @@ def test_what_comes_later_yields_a_note_with_file_and_line_for_each() -> None:
         path, _, wanted = rule.partition("=")
         if path not in ("env_from", "matrix") and wanted != "node":
             assert path in told, rule
+
+
+def test_git_settings_of_a_repository_on_this_machine_are_not_used() -> None:
+    (note,) = parse('repository = "/a"\n[git]\ntoken = "x"\n', "a", "a.toml").notes
+    assert note == "a.toml, line 2: git is not used: the repository is on this machine"
+    assert parse('repository = "/a"\n[git]\nsubmodules = false\n', "a", "a.toml").notes == ()
 
 
 def test_two_lines_are_enough_and_say_nothing() -> None:
@@ -172,9 +211,24 @@ def test_cron_false_switches_a_functions_own_cron_off() -> None:
 
 def test_only_some_settings_affect_a_build() -> None:
     plain = good('repository = "/a"\n')
-    for text in ("[run]\nconcurrency = 3\n", '[build]\ntimeout = "1h"\n', 'poll = "5s"\n', "[retention]\nbuilds = 9\n"):
+    for text in (
+        "[run]\nconcurrency = 3\n",
+        '[build]\ntimeout = "1h"\n',
+        '[build]\nbreaking = "hold"\n',
+        'poll = "5s"\n',
+        "[retention]\nbuilds = 9\n",
+        '[preview]\nbranches = ["x"]\n',
+        '[hooks]\nsecret = "0123456789abcdef"\n',
+    ):
         assert build_inputs(good(f'repository = "/a"\n{text}')) == build_inputs(plain), text
-    for text in ('branch = "x"\n', 'directory = "x"\n', '[build]\ninstall = "x"\n', '[env]\nA = "x"\n'):
+    for text in (
+        'branch = "x"\n',
+        'directory = "x"\n',
+        '[build]\ninstall = "x"\n',
+        '[build]\nbuilder = "0.5"\n',
+        "[git]\nsubmodules = false\n",
+        '[env]\nA = "x"\n',
+    ):
         assert build_inputs(good(f'repository = "/a"\n{text}')) != build_inputs(plain), text
 
 

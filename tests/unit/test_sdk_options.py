@@ -48,9 +48,10 @@ def test_a_moment_is_a_date_or_counts_from_now() -> None:
 
 
 def test_metadata_of_a_function_says_all_that_the_builder_needs() -> None:
-    task = defer(work, retry=5, concurrency=2, max_duration="10m", name="import")
+    task = defer(work, retry=5, concurrency=2, max_duration="10m", name="import", aliases=("load", "fetch", "load"))
     assert task.__metadata__ == {
         "name": "import",
+        "aliases": ["load", "fetch"],
         "version": 1,
         "retry_policy": RetryPolicy(max_attempts=5).as_dict(),
         "concurrency": 2,
@@ -84,6 +85,13 @@ def test_retry(retry: Any, attempts: int) -> None:
         ({"max_concurrency_action": "drop"}, 'max_concurrency_action is "keep" or "cancel"'),
         ({"name": ""}, "name is a text"),
         ({"name": "two\nlines"}, "name is a text"),
+        ({"aliases": "load"}, r"aliases is a list .*, not a string: write aliases=\['load'\]"),
+        ({"aliases": {"load"}}, "aliases is a list of former names"),
+        ({"aliases": None}, "aliases is a list of former names"),
+        ({"aliases": [7]}, "aliases: a former name is a string, not 7"),
+        ({"aliases": [""]}, "aliases: a former name is a text of 1 to 255"),
+        ({"aliases": ["two\nlines"]}, "aliases: a former name is a text of 1 to 255"),
+        ({"aliases": ["work"]}, "aliases: 'work' is what the function is called now"),
         ({"retries": 3}, "unexpected keyword argument 'retries'"),
     ],
 )

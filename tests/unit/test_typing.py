@@ -25,12 +25,12 @@ def plain(company: str, contacts: list[dict[str, Any]], *, dry: bool = False) ->
     return len(contacts)
 
 
-@defer(retry=5, concurrency=2, max_duration="10m")
+@defer(retry=5, concurrency=2, max_duration="10m", aliases=["with_fewer_options"])
 def with_options(number: int) -> str:
     return str(number)
 
 
-@defer.cron("0 8 * * *", timezone="Europe/Paris")
+@defer.cron("0 8 * * *", timezone="Europe/Paris", aliases=("report",))
 async def digest(day: str | None = None) -> None: ...
 
 
