@@ -12,7 +12,7 @@ import signal
 
 CRASH_POINTS = frozenset(
     f"{step}.{moment}"
-    for step in ("enqueue", "claim", "result", "retry", "cron", "cancel", "publish", "environment")
+    for step in ("enqueue", "claim", "result", "retry", "cron", "cancel", "publish", "settle", "environment")
     for moment in ("before_commit", "after_commit")
 ) | {"spawn.before", "spawn.after", "result.received", "drain.during"}
 

@@ -1,21 +1,22 @@
-"""What happens to builds, as operations of the writer."""
+"""What happens to builds until they have ended, as operations of the writer."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from deferlite.model.build import BUILD_TRANSITIONS, Build, BuildState, Trigger
+from deferlite.model.build import BUILD_TRANSITIONS, CANCELLED, Build, BuildState, Trigger
+from deferlite.model.changes import Changes, Finding
 from deferlite.model.environment import EnvironmentConfig, EnvironmentState
-from deferlite.model.errors import BuildError, Conflict, NotFound
-from deferlite.model.events import BuildChanged, BuildPublished, BuildRequested
+from deferlite.model.errors import Conflict, NotFound
+from deferlite.model.events import BuildCancelRequested, BuildChanged, BuildRequested
+from deferlite.model.execution import encode_json
 from deferlite.model.function import Manifest
 from deferlite.model.ids import new_id
-from deferlite.store.publishing import replace_functions, stop_cron
 from deferlite.store.rows import decode_config, to_build
 from deferlite.store.statements import BUILDS as SQL
-from deferlite.store.statements import ENVIRONMENTS
 from deferlite.store.writer import Transaction
 
 decode_manifest = msgspec.json.Decoder(Manifest).decode
@@ -30,14 +31,17 @@ def request(
     message: str,
     trigger: Trigger,
 ) -> Build:
-    state, config, _ = _environment(transaction, environment)
+    row = transaction.one(SQL["environment"], (environment,))
+    if row is None:
+        raise NotFound(f'there is no environment "{environment}"')
+    state, config = row[:2]
     if state != EnvironmentState.ACTIVE or config is None:
         reason = "is retired: put its file back" if config else "has no good settings yet: mend its file"
         raise Conflict(f'environment "{environment}" {reason}')
+    aside = _is_aside(transaction, environment, decode_config(config), trigger, commit)
     number = transaction.all(SQL["newest_number"], (environment,))[0][0] + 1
-    fail_not_started(
-        transaction, environment, f"overtaken by build {number} ({commit[:12] if commit else 'no commit'})"
-    )
+    overtaken = f"overtaken by build {number} ({commit[:12] if commit else 'no commit'})"
+    fail_not_started(transaction, environment, overtaken, aside=aside)
     id = new_id(transaction.now)
     transaction.run(
         SQL["insert"],
@@ -51,10 +55,11 @@ def request(
             "message": message,
             "config": config,
             "now": transaction.now,
+            "aside": int(aside),
         },
     )
     transaction.publish(BuildRequested(environment=environment, build_id=id))
-    return _told(transaction, id)
+    return told(transaction, id)
 
 
 def advance(transaction: Transaction, *, build_id: str, state: BuildState) -> Build:
@@ -65,7 +70,7 @@ def advance(transaction: Transaction, *, build_id: str, state: BuildState) -> Bu
     transaction.run(SQL["advance"], where | {"state": state.value, "from": build.state.value})
     transaction.run(SQL["close_step"], where)
     transaction.run(SQL["open_step"], where | {"state": state.value})
-    return _told(transaction, build_id)
+    return told(transaction, build_id)
 
 
 def fail(transaction: Transaction, *, build_id: str, error: str) -> Build:
@@ -74,11 +79,12 @@ def fail(transaction: Transaction, *, build_id: str, error: str) -> Build:
     if transaction.run(SQL["fail"], where | {"error": error}) == 0:
         raise Conflict(f'build {build.number} of {build.environment} has ended already: "{build.state}"')
     transaction.run(SQL["close_step"], where)
-    return _told(transaction, build_id)
+    return told(transaction, build_id)
 
 
-def fail_not_started(transaction: Transaction, environment: str, error: str) -> None:
-    for (id,) in transaction.all(SQL["not_started"], (environment,)):
+def fail_not_started(transaction: Transaction, environment: str, error: str, aside: bool = False) -> None:
+    """With ``aside`` only builds that were asked for aside: one of them does not stand for the followed commit."""
+    for (id,) in transaction.all(SQL["not_started"], {"environment": environment, "aside": int(aside)}):
         fail(transaction, build_id=id, error=error)
 
 
@@ -89,29 +95,38 @@ def fail_cut_off(transaction: Transaction, *, reason: str) -> int:
     return len(cut_off)
 
 
-def publish(transaction: Transaction, *, build_id: str, manifest: Manifest) -> Build:
-    build = read(transaction, build_id)
-    where = {"id": build_id, "now": transaction.now}
-    text = msgspec.json.encode(manifest).decode()
-    if transaction.run(SQL["succeed"], where | {"manifest": text}) == 0:
+def succeed(
+    transaction: Transaction,
+    *,
+    build: Build,
+    manifest: Manifest,
+    builder: str,
+    changes: Changes | None,
+    findings: Sequence[Finding],
+    held: bool,
+) -> None:
+    """It is good; whether it goes live is another matter. Raises Conflict unless it is in state publishing."""
+    where = {"id": build.id, "now": transaction.now}
+    columns = {
+        "manifest": encode_json(manifest),
+        "builder": builder,
+        "changes": None if changes is None else encode_json(changes),
+        "findings": encode_json(findings),
+        "held": int(held),
+    }
+    if transaction.run(SQL["succeed"], where | columns) == 0:
         raise Conflict(f'build {build.number} of {build.environment} cannot be published: it is "{build.state}"')
     transaction.run(SQL["close_step"], where)
-    _switch(transaction, build, manifest, pinned=False)
-    return _told(transaction, build_id)
 
 
-def rollback(transaction: Transaction, *, environment: str, build_id: str | None) -> Build:
-    _, _, live = _environment(transaction, environment)
-    target = build_id or _before(transaction, environment, live)
-    build = read(transaction, target)
-    if build.environment != environment:
-        raise NotFound(f'environment "{environment}" has no build "{target}"')
-    if build.live or build.state is not BuildState.SUCCEED:
-        reason = "is live already" if build.live else f'is "{build.state}"; only a good build can go live'
-        raise Conflict(f"build {build.number} of {environment} {reason}")
-    manifest = decode_manifest(transaction.all(SQL["manifest"], (target,))[0][0])
-    _switch(transaction, build, manifest, pinned=True)
-    return read(transaction, target)
+def cancel(transaction: Transaction, *, build_id: str) -> Build:
+    build = read(transaction, build_id)
+    if build.state is BuildState.CREATED:
+        return fail(transaction, build_id=build_id, error=CANCELLED)
+    if build.finished_at is not None:
+        raise Conflict(f'build {build.number} of {build.environment} has ended already: "{build.state}"')
+    transaction.publish(BuildCancelRequested(environment=build.environment, build_id=build_id))
+    return build
 
 
 def read(transaction: Transaction, build_id: str) -> Build:
@@ -121,43 +136,23 @@ def read(transaction: Transaction, build_id: str) -> Build:
     return to_build(row)
 
 
-def _switch(transaction: Transaction, build: Build, manifest: Manifest, pinned: bool) -> None:
-    environment = build.environment
-    transaction.run(
-        ENVIRONMENTS["switch"],
-        {"name": environment, "build_id": build.id, "pinned": int(pinned), "now": transaction.now},
-    )
-    state, config, _ = _environment(transaction, environment)
-    try:
-        replace_functions(transaction, environment, _config(config), manifest.functions)
-    except (ValueError, TypeError) as error:
-        raise BuildError(str(error)) from None
-    if state == EnvironmentState.RETIRED:
-        stop_cron(transaction, environment)
-    transaction.publish(BuildPublished(environment=environment, build_id=build.id))
+def read_manifest(transaction: Transaction, build_id: str) -> Manifest:
+    """Of a build that has succeeded."""
+    return decode_manifest(transaction.all(SQL["manifest"], (build_id,))[0][0])
 
 
-def _before(transaction: Transaction, environment: str, live: str | None) -> str:
-    row = transaction.one(SQL["before_live"], {"live": live})
-    if row is None:
-        raise Conflict(f'environment "{environment}" has no good build before the live one')
-    return str(row[0])
-
-
-def _environment(transaction: Transaction, name: str) -> tuple[str, str | None, str | None]:
-    row = transaction.one(SQL["environment"], (name,))
-    if row is None:
-        raise NotFound(f'there is no environment "{name}"')
-    return row[0], row[1], row[2]
-
-
-def _config(text: str | None) -> EnvironmentConfig:
-    if text is None:
-        raise Conflict("the environment's file has never been good: mend it")
-    return decode_config(text)
-
-
-def _told(transaction: Transaction, build_id: str) -> Build:
+def told(transaction: Transaction, build_id: str) -> Build:
+    """The build as it is now, which everybody is told of."""
     build = read(transaction, build_id)
     transaction.publish(BuildChanged(environment=build.environment, build_id=build_id, state=build.state))
     return build
+
+
+def _is_aside(
+    transaction: Transaction, environment: str, config: EnvironmentConfig, trigger: Trigger, commit: str | None
+) -> bool:
+    """Whether it is asked for though its commit is not the one that is followed: by a person, or to replace files."""
+    if trigger not in (Trigger.MANUAL, Trigger.SETTINGS) or config.worktree:
+        return False
+    row = transaction.one(SQL["newest_followed"], (environment,))
+    return row is not None and to_build(row).commit != commit

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from deferlite.model.build import Build, BuildState, Trigger
+from deferlite.model.changes import Commit
 from deferlite.model.environment import EnvironmentConfig
 from deferlite.model.errors import NotFound
 from deferlite.model.execution import encode_json
 from deferlite.model.function import Manifest
-from deferlite.store import building
+from deferlite.store import building, releasing, timing
+from deferlite.store.breaking import count
 from deferlite.store.building import decode_manifest
 from deferlite.store.database import Database, Row
 from deferlite.store.rows import decode_config, to_build
@@ -58,26 +60,99 @@ class Builds:
         """End it as failed; ``error`` says what to mend. Raises NotFound; Conflict if it has ended already."""
         return await self._database.write(partial(building.fail, build_id=build_id, error=error))
 
-    async def publish(self, build_id: str, manifest: Manifest) -> Build:
-        """Make it the live build, in one transaction with its functions and their cron moments; ends a rollback.
+    async def publish(
+        self,
+        build_id: str,
+        manifest: Manifest,
+        *,
+        builder: str = "",
+        commits: Sequence[Commit] = (),
+        more_commits: int = 0,
+    ) -> Build:
+        """End it as good and make it the live build, in one transaction with its functions and their cron moments.
+
+        ``builder`` is the version of the builder that made it; ``commits``, newest first, and ``more_commits`` are what
+        it adds to the live build. What the executions that wait would lose by it is in the findings of the answer.
+
+        It does not go live where it would break some of them and the environment says ``breaking = "hold"`` (it
+        comes back held), nor where a rollback that is newer than the request holds the environment. Else it ends a
+        rollback; one that a person asked for, of another commit than the one followed, holds like a rollback.
 
         Raises:
             NotFound: there is no such build.
             Conflict: it is not in state publishing.
             BuildError: a cron expression is wrong; nothing has changed.
         """
-        operation = partial(building.publish, build_id=build_id, manifest=manifest)
-        return await self._database.write(operation, "publish")
+        build = await self.get(build_id)
+        operation = partial(
+            releasing.publish,
+            build_id=build_id,
+            manifest=manifest,
+            builder=builder,
+            commits=tuple(commits),
+            more_commits=more_commits,
+            counted=await count(self._database, build.environment, manifest),
+        )
+        return await self._settled(await self._database.write(operation, "publish"))
 
     async def rollback(self, environment: str, build_id: str | None) -> Build:
         """Make an older good build live and hold the environment there; None: the newest before the live one.
 
+        It holds until a build goes live that was asked for later because of a commit or by a person. The findings of
+        the answer say what waiting executions lose by it.
+
         Raises:
             NotFound: no such environment, or no such build in it.
-            Conflict: the build did not succeed, is live already, or there is none before the live one.
+            Conflict: the build did not succeed, is live already or held, its files are not kept any more, or there is
+                none before the live one.
         """
-        operation = partial(building.rollback, environment=environment, build_id=build_id)
-        return await self._database.write(operation, "publish")
+        return await self._release(releasing.rollback, "before_live", environment, build_id)
+
+    async def promote(self, environment: str, build_id: str | None) -> Build:
+        """Make a held build live; None: the newest.
+
+        Raises:
+            NotFound: no such environment, or no such build in it.
+            Conflict: there is no held build, or that one is not held (any more).
+        """
+        return await self._release(releasing.promote, "newest_held", environment, build_id)
+
+    async def resume(self, environment: str) -> Build:
+        """End what holds the environment on its build: the newest good one of the followed commits is live again.
+
+        Raises:
+            NotFound: no such environment.
+            Conflict: nothing holds it.
+        """
+        return await self._release(releasing.resume, "newest_good", environment, None)
+
+    async def cancel(self, build_id: str) -> Build:
+        """End one that has not started, as failed with the error ``CANCELLED``; ask the builder to end one that has.
+
+        Raises:
+            NotFound: there is no such build.
+            Conflict: it has ended.
+        """
+        return await self._database.write(partial(building.cancel, build_id=build_id))
+
+    async def _release(
+        self, operation: Callable[..., Build], query: str, environment: str, build_id: str | None
+    ) -> Build:
+        where = {"environment": environment}
+        row = (build_id,) if build_id is not None else await self._database.row(SQL[query], where)
+        manifest = None if row is None else await self._database.row(SQL["manifest"], (row[0],))
+        counted = {} if manifest is None else await count(self._database, environment, decode_manifest(manifest[0]))
+        written = partial(operation, environment=environment, build_id=build_id, counted=counted)
+        return await self._settled(await self._database.write(written, "publish"))
+
+    async def _settled(self, build: Build) -> Build:
+        await timing.settle_all(self._database)
+        return build
+
+    async def newest_followed(self, environment: str) -> Build | None:
+        """The newest build, not counting what a person asked for of another commit than the one followed."""
+        row = await self._database.row(SQL["newest_followed"], (environment,))
+        return None if row is None else to_build(row)
 
     async def get(self, id: str) -> Build:
         """Raises NotFound."""
@@ -96,8 +171,12 @@ class Builds:
         return await self._database.write(partial(building.fail_cut_off, reason=reason))
 
     async def in_use(self, environment: str) -> set[str]:
-        """Builds whose folders must stay: live, running executions' own, and the newest good ones kept for rollback."""
+        """Builds whose folders must stay: live, unfinished, running executions' own, held, kept for rollback."""
         return {row[0] for row in await self._database.rows(SQL["in_use"], {"environment": environment})}
+
+    async def in_flight(self, environment: str) -> set[str]:
+        """Of those, the unfinished ones and running executions' own: all that a retired environment needs."""
+        return {row[0] for row in await self._database.rows(SQL["in_flight"], {"environment": environment})}
 
     async def _row(self, query: str, id: str) -> Row:
         row = await self._database.row(SQL[query], (id,))

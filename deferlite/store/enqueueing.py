@@ -69,30 +69,31 @@ class _Entry:
         self._environment = environment
         self._executed_by = executed_by
         self._rerun_of = rerun_of
-        self._functions: dict[str, str] = {}
+        self._functions: dict[str, tuple[str, str]] = {}
         self._keys: dict[str, Execution] = {}
         self.rows: list[tuple[Any, ...]] = []
         self.metadata: list[tuple[str, str, str]] = []
         self.fresh: list[Execution] = []
 
     def add(self, item: NewExecution) -> Execution:
-        function_id = self._function(item.function_name)
+        function_id, function_name = self._function(item.function_name)
         if item.idempotency_key is not None:
             known = self._keys.get(item.idempotency_key) or self._stored(item.idempotency_key)
             if known is not None:
                 return known
-        execution = self._new(item, function_id)
+        execution = self._new(item, function_id, function_name)
         if item.idempotency_key is not None:
             self._keys[item.idempotency_key] = execution
         return execution
 
-    def _function(self, name: str) -> str:
+    def _function(self, name: str) -> tuple[str, str]:
+        """Id and name: today's, whatever name it is asked for by, since a claimed one is looked up in its build."""
         known = self._functions.get(name)
         if known is None:
-            row = self._transaction.one(SQL["active_function"], (self._environment, name))
+            row = self._transaction.one(SQL["active_function"], {"environment": self._environment, "name": name})
             if row is None:
                 raise UnknownFunction(name)
-            known = self._functions[name] = row[0]
+            known = self._functions[name] = (row[0], row[1])
         return known
 
     def _stored(self, key: str) -> Execution | None:
@@ -101,14 +102,14 @@ class _Entry:
         row = self._transaction.one(SQL["same_key"], parameters)
         return None if row is None else to_execution(row)
 
-    def _new(self, item: NewExecution, function_id: str) -> Execution:
+    def _new(self, item: NewExecution, function_id: str, function_name: str) -> Execution:
         now = self._transaction.now
         due = item.scheduled_at is None or item.scheduled_at <= now
         execution = Execution(
             id=new_id(now),
             environment=self._environment,
             function_id=function_id,
-            function_name=item.function_name,
+            function_name=function_name,
             state=State.CREATED,
             priority=item.priority,
             scheduled_at=now if item.scheduled_at is None else item.scheduled_at,
@@ -140,7 +141,7 @@ class _Entry:
                 execution.id,
                 self._environment,
                 execution.function_id,
-                item.function_name,
+                execution.function_name,
                 int(due),
                 item.priority,
                 execution.scheduled_at,

@@ -36,6 +36,7 @@ class Executions:
     ) -> list[Execution]:
         """Store all of ``items`` or none; one execution for each, in their order.
 
+        A former name of a function that ``aliases`` tells is that function: the execution has its name of today.
         An ``idempotency_key`` that was used in the environment within 24 hours answers the execution it made then.
 
         Raises:
@@ -149,7 +150,10 @@ class Executions:
 
         Due ones of a function that is not part of the live build any more fail with a sentence.
         """
-        return await self._database.write(partial(timing.promote, now=now))
+        functions, more = await self._database.write(partial(timing.promote, now=now))
+        if more:
+            await timing.settle_all(self._database)
+        return functions
 
     async def discard(self, now: int) -> int:
         """Discard what has never started and whose ``discard_at`` has come; how many."""
@@ -173,7 +177,9 @@ class Executions:
 
         started becomes created, counted as an interruption, or failed after the third; aborting becomes aborted.
         """
-        return await self._database.write(partial(running.recover, boot_id=boot_id))
+        changed = await self._database.write(partial(running.recover, boot_id=boot_id))
+        await timing.settle_all(self._database)
+        return changed
 
     async def is_running(self, id: str, attempt: int) -> bool:
         """Whether that attempt was claimed by this process and has not ended; answered from memory."""

@@ -30,6 +30,13 @@ class Functions:
         """As in the newest live build that had it. Raises NotFound."""
         return msgspec.json.decode((await self._row("spec", id))[0], type=FunctionSpec)
 
+    async def formers(self, environment: str) -> dict[str, tuple[str, ...]]:
+        """By the id of an active function those that went into it: executions of theirs may still run."""
+        formers: dict[str, tuple[str, ...]] = {}
+        for id, former in await self._database.rows(SQL["formers"], (environment,)):
+            formers[id] = (*formers.get(id, ()), former)
+        return formers
+
     async def _row(self, query: str, id: str) -> Row:
         row = await self._database.row(SQL[query], (id,))
         if row is None:

@@ -51,6 +51,11 @@ class Logs:
         rows = await self._database.rows(SQL["read_build"], (build_id, after_seq, limit))
         return [(row[0], to_log_line(row[1:])) for row in rows]
 
+    async def build_tail(self, build_id: str, since: int, limit: int) -> list[LogLine]:
+        """The last lines of a build that were written from ``since`` on, in the order written."""
+        rows = await self._database.rows(SQL["build_tail"], (build_id, since, limit))
+        return [to_log_line(row) for row in reversed(rows)]
+
 
 def _columns(line: LogLine) -> tuple[int, str, str, str]:
     return line.time, line.stream, line.text, line.level

@@ -24,7 +24,7 @@ from deferlite.store.events import tell_changed, tell_enqueued, tell_state
 from deferlite.store.queries import Want
 from deferlite.store.rows import decode_options, to_claimed, to_execution
 from deferlite.store.statements import EXECUTIONS as SQL
-from deferlite.store.timing import fail_orphans
+from deferlite.store.timing import settle
 from deferlite.store.writer import Transaction
 
 _CUT_OFF = error_result("InterruptedError", "the server ended while this attempt ran; the execution runs again")
@@ -154,7 +154,8 @@ def _carry_out(transaction: Transaction, id: str, attempt: int, outcome: Outcome
         row = transaction.one(SQL["fail"], where | {"result": outcome.result})
     else:
         where |= {"retries": verdict.retries, "interruptions": verdict.interruptions}
-        where |= {"ready": int(verdict.scheduled_at is None), "scheduled_at": verdict.scheduled_at}
+        due = verdict.scheduled_at is None or verdict.scheduled_at <= transaction.now
+        where |= {"ready": int(due), "scheduled_at": verdict.scheduled_at}
         row = transaction.one(SQL["put_back"], where)
         if verdict.scheduled_at is not None:
             transaction.probes.add("retry")
@@ -198,5 +199,5 @@ def _tell(transaction: Transaction, changed: list[Execution]) -> list[Execution]
     tell_enqueued(transaction, changed)
     if any(execution.state is State.CREATED for execution in changed):
         # It may have gone back to a function that a build has removed meanwhile.
-        fail_orphans(transaction)
+        settle(transaction)
     return changed

@@ -9,7 +9,7 @@ from deferlite.store.enqueueing import enqueue
 from deferlite.store.events import tell_changed, tell_enqueued
 from deferlite.store.rows import decode_metadata, to_execution
 from deferlite.store.statements import EXECUTIONS as SQL
-from deferlite.store.timing import fail_orphans
+from deferlite.store.timing import settle
 from deferlite.store.writer import Transaction
 
 
@@ -37,7 +37,7 @@ def reschedule(transaction: Transaction, *, environment: str | None, id: str, sc
     execution = to_execution(row)
     tell_changed(transaction, [execution])
     tell_enqueued(transaction, [execution])
-    fail_orphans(transaction)
+    settle(transaction)
     return execution
 
 

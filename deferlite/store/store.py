@@ -12,6 +12,7 @@ from deferlite.store.environments import Environments
 from deferlite.store.executions import Executions
 from deferlite.store.functions import Functions
 from deferlite.store.logs import Logs
+from deferlite.store.overview import Overview
 from deferlite.store.statistics import Statistics
 from deferlite.store.tokens import Tokens
 
@@ -28,6 +29,7 @@ class Store:
         self.logs = Logs(database)
         self.tokens = tokens
         self.statistics = Statistics(database)
+        self.overview = Overview(database)
 
     @classmethod
     async def open(cls, path: Path, clock: Clock, bus: Bus) -> Store:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from deferlite.model.execution import Execution
 from deferlite.model.ids import new_id
 from deferlite.model.schedule import latest_tick, next_tick
+from deferlite.store.database import Database
 from deferlite.store.events import tell_changed, tell_ready
 from deferlite.store.rows import decode_options, to_execution
 from deferlite.store.statements import EXECUTIONS as SQL
 from deferlite.store.writer import Transaction
 
+MOST_SETTLED = 1_000
+"""Executions that one transaction moves or fails, so that a long queue does not hold the writer."""
 
-def promote(transaction: Transaction, *, now: int) -> set[str]:
+
+def promote(transaction: Transaction, *, now: int) -> tuple[set[str], bool]:
+    """The functions, and whether ``settle`` has more to do."""
     rows = transaction.all(SQL["promote"], {"now": now})
-    if rows:
-        tell_ready(transaction, ((row[0], row[1]) for row in rows))
-        fail_orphans(transaction)
-    return {row[1] for row in rows}
+    tell_ready(transaction, ((row[0], row[1]) for row in rows))
+    return {row[1] for row in rows}, settle(transaction) if rows else False
 
 
 def discard(transaction: Transaction, *, now: int) -> int:
@@ -25,10 +27,23 @@ def discard(transaction: Transaction, *, now: int) -> int:
     return len(rows)
 
 
-def fail_orphans(transaction: Transaction) -> list[Execution]:
-    orphans = [to_execution(row) for row in transaction.all(SQL["fail_orphans"], {"now": transaction.now})]
+def settle(transaction: Transaction) -> bool:
+    """What waits of functions that are not in the live build goes to those they have become; without one it fails.
+
+    Whether there is more of it.
+    """
+    where = {"now": transaction.now, "most": MOST_SETTLED}
+    taken_over = transaction.all(SQL["take_over"], where)
+    tell_ready(transaction, taken_over)
+    orphans = [to_execution(row) for row in transaction.all(SQL["fail_orphans"], where)]
     tell_changed(transaction, orphans)
-    return orphans
+    return MOST_SETTLED in (len(taken_over), len(orphans))
+
+
+async def settle_all(database: Database) -> None:
+    """Other operations of the writer come in between."""
+    while await database.write(settle, "settle"):
+        pass
 
 
 def tick_cron(transaction: Transaction, *, now: int) -> int:

@@ -14,6 +14,7 @@ from deferlite.model.clock import ManualClock
 from deferlite.model.environment import EnvironmentConfig
 from deferlite.model.events import (
     AbortRequested,
+    BuildCancelRequested,
     BuildChanged,
     BuildPublished,
     BuildRequested,
@@ -24,11 +25,12 @@ from deferlite.model.events import (
     ExecutionsEnqueued,
 )
 from deferlite.model.execution import Claimed, Ending, Execution, NewExecution, Outcome
-from deferlite.model.function import Function, FunctionOptions, FunctionSpec, Manifest
+from deferlite.model.function import Function, FunctionOptions, FunctionSpec, Manifest, Parameter
 from deferlite.store import Store, Want
 
 EVENTS = (
     AbortRequested,
+    BuildCancelRequested,
     BuildChanged,
     BuildPublished,
     BuildRequested,
@@ -55,6 +57,7 @@ class World:
         self.bus = Bus()
         self.events: list[Event] = []
         self.store: Store
+        self.manifest = manifest
 
     async def open(self) -> World:
         self.store = await Store.open(self.path, self.clock, self.bus)
@@ -73,8 +76,8 @@ class World:
         for state in STEPS:
             await self.store.builds.advance(build.id, state)
 
-    async def publish(self, *specs: FunctionSpec, environment: str = "shop") -> Build:
-        build = await self.request(environment)
+    async def publish(self, *specs: FunctionSpec, environment: str = "shop", commit: str = "c" * 40) -> Build:
+        build = await self.request(environment, commit)
         await self.to_publishing(build)
         return await self.store.builds.publish(build.id, manifest(*specs))
 
@@ -104,13 +107,37 @@ class World:
         (execution,) = await self.store.executions.finish([(claimed.id, claimed.attempt, outcome)])
         return execution
 
+    async def check_counters(self) -> None:
+        """The counters say what counting says, and no execution is called what its function is not while it waits."""
+        rows = self.store.executions._database.rows
+        counted = "SELECT function_id, state, count(*) FROM executions GROUP BY 1, 2 ORDER BY 1, 2"
+        kept = "SELECT function_id, state, count FROM counters WHERE count > 0 ORDER BY 1, 2"
+        assert await rows(kept) == await rows(counted)
+        misnamed = (
+            "SELECT 1 FROM executions JOIN functions ON functions.id = function_id "
+            "WHERE state = 'created' AND function_name != functions.name"
+        )
+        assert await rows(misnamed) == []
+
     def heard(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if type(event) is kind]
 
 
-def spec(name: str, **options: Any) -> FunctionSpec:
+def spec(
+    name: str, *, takes: str = "", aliases: Sequence[str] = (), attribute: str | None = None, **options: Any
+) -> FunctionSpec:
+    """``takes``: names of parameters, each with ``=default`` where it has one, such as "to copy=None"."""
     return FunctionSpec(
-        name=name, module="shop.jobs", attribute=name, is_async=False, options=FunctionOptions(**options)
+        name=name,
+        module="shop.jobs",
+        attribute=attribute or name,
+        is_async=False,
+        parameters=tuple(
+            Parameter(name=one.partition("=")[0], kind="positional_or_keyword", default=one.partition("=")[2] or None)
+            for one in takes.split()
+        ),
+        options=FunctionOptions(**options),
+        aliases=tuple(aliases),
     )
 
 

@@ -205,7 +205,8 @@ async def test_builds_in_use_are_live_running_unfinished_or_kept_for_rollback(wo
     builds = [await world.publish(make_spec("a"))]
     await world.start(await world.store.functions.get("shop", "a"))
     builds += [await world.publish(make_spec("a")) for _ in range(4)]
-    await world.store.builds.rollback("shop", builds[2].id)
+    await world.store.builds.rollback("shop", builds[3].id)
+    await apply(world, retention_builds=1)
     waiting = await world.request()
-    expected = {builds[index].id for index in (0, 2, 3, 4)} | {waiting.id}
+    expected = {builds[index].id for index in (0, 3, 4)} | {waiting.id}
     assert await world.store.builds.in_use("shop") == expected

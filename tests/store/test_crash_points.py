@@ -82,3 +82,72 @@ def test_the_commit_is_the_line(tmp_path: Path, point: str, states: list[State] 
             await store.close()
 
     asyncio.run(look())
+
+
+RENAME = """
+import asyncio, pathlib, sys
+from deferlite.bus import Bus
+from deferlite.model.build import BuildState, Trigger
+from deferlite.model.clock import ManualClock
+from deferlite.model.environment import EnvironmentConfig
+from deferlite.model.execution import NewExecution
+from deferlite.model.function import FunctionSpec, Manifest
+from deferlite.store import Store, timing
+
+timing.MOST_SETTLED = 100
+
+async def publish(store, name, aliases):
+    build = await store.builds.request("shop", commit=None, branch=None, message="", trigger=Trigger.COMMIT)
+    for state in list(BuildState)[1:7]:
+        await store.builds.advance(build.id, state)
+    spec = FunctionSpec(name=name, module="m", attribute="f", is_async=False, aliases=aliases)
+    await store.builds.publish(build.id, Manifest(runtime="python", interpreter="", modules=(), functions=(spec,)))
+
+async def rename():
+    store = await Store.open(pathlib.Path(sys.argv[1]), ManualClock(), Bus())
+    await store.environments.apply("shop", EnvironmentConfig(repository="/r"), "shop.toml")
+    await publish(store, "send", ())
+    await store.executions.enqueue("shop", [NewExecution(function_name="send")] * 1000)
+    await publish(store, "mail", ("send",))
+    await store.close()
+
+asyncio.run(rename())
+"""
+
+
+@pytest.mark.parametrize(
+    ("point", "live", "moved"),
+    [
+        ("publish.before_commit:2", "send", 0),
+        ("publish.after_commit:2", "mail", 100),
+        ("settle.before_commit:3", "mail", 200),
+        ("settle.after_commit:3", "mail", 300),
+    ],
+)
+def test_a_thousand_are_accounted_for_when_a_rename_is_cut_off(
+    tmp_path: Path, point: str, live: str, moved: int
+) -> None:
+    path = tmp_path / "deferlite.db"
+    life = subprocess.run([sys.executable, "-c", RENAME, path], env={"DEFERLITE_CRASH_AT": point}, check=False)
+    assert life.returncode == -signal.SIGKILL
+
+    async def names(store: Store) -> dict[str, int]:
+        statistics = await store.statistics.functions("shop")
+        functions = {function.id: function.name for function in await store.functions.list("shop")}
+        return {functions[id]: count for id, counts in statistics.items() for count in counts.values()}
+
+    async def look() -> None:
+        store = await Store.open(path, ManualClock(), Bus())
+        try:
+            assert await names(store) == {
+                name: count for name, count in (("send", 1000 - moved), ("mail", moved)) if count
+            }
+            await store.executions.recover("next boot")
+            assert await names(store) == {live: 1000}
+            rows = (await store.executions.list(ExecutionFilter(), PageRequest(first=1000))).items
+            assert {(row.state, row.function_name) for row in rows} == {(State.CREATED, live)}
+            assert len(rows) == 1000
+        finally:
+            await store.close()
+
+    asyncio.run(look())

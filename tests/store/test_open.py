@@ -9,12 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio.to_thread
 import pytest
 
 from deferlite.bus import Bus
+from deferlite.model.build import BuildState, Trigger
 from deferlite.model.clock import ManualClock
 from deferlite.model.errors import DiskFull, StoreError
-from deferlite.store import Store
+from deferlite.model.function import FunctionSpec, Manifest
+from deferlite.store import Store, migrations
 from deferlite.store.connection import APPLICATION_ID, open_database
 from deferlite.store.lock import ServerLock
 from deferlite.store.migrations import NEWEST, migrate
@@ -166,3 +169,45 @@ async def test_a_closed_store_says_so(tmp_path: Path) -> None:
 
 def test_disk_full_is_an_error_of_its_own() -> None:
     assert issubclass(DiskFull, StoreError)
+
+
+def older_database(path: Path) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    migrate(connection, path, (Path(migrations.__file__).with_name("0001.sql").read_text(),))
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.executescript(
+        """
+        INSERT INTO environments (name, state, config, source, created_at, updated_at)
+        VALUES ('shop', 'active', '{"repository": "/r"}', 'shop.toml', 1, 1);
+        INSERT INTO builds (id, environment, number, state, build_trigger, config, manifest, created_at, started_at,
+                            finished_at)
+        VALUES ('b', 'shop', 1, 'succeed', 'commit', '{"repository": "/r"}',
+                '{"runtime": "python", "interpreter": "", "modules": [], "functions": []}', 1, 1, 1);
+        UPDATE environments SET live_build_id = 'b';
+        INSERT INTO functions (id, environment, name, spec, options, active)
+        VALUES ('f', 'shop', 'send', '{"name": "send", "module": "m", "attribute": "send", "is_async": false}', '{}',
+                1);
+        INSERT INTO executions (id, environment, function_id, function_name, state, ready, scheduled_at, created_at,
+                                updated_at, arguments, keyword_arguments)
+        VALUES ('e', 'shop', 'f', 'send', 'created', 1, 1, 1, 1, '[]', '{}');
+        """
+    )
+    connection.close()
+
+
+async def test_what_an_older_deferlite_left_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "deferlite.db"
+    await anyio.to_thread.run_sync(older_database, path)
+    store = await open_store(path)
+    try:
+        (build,) = await store.builds.list("shop")
+        assert (build.live, build.held, build.changes, build.findings) == (True, False, None, ())
+        renamed = await store.builds.request("shop", commit=None, branch=None, message="", trigger=Trigger.COMMIT)
+        for state in list(BuildState)[1:7]:
+            await store.builds.advance(renamed.id, state)
+        spec = FunctionSpec(name="mail", module="m", attribute="mail", is_async=False, aliases=("send",))
+        manifest = Manifest(runtime="python", interpreter="", modules=(), functions=(spec,))
+        await store.builds.publish(renamed.id, manifest)
+        assert (await store.executions.get("shop", "e")).function_name == "mail"
+    finally:
+        await store.close()

@@ -247,3 +247,10 @@ async def test_what_lost_its_function_fails_once_with_a_sentence(world: Any, mak
     assert (await world.store.executions.get(None, delayed.id)).state is State.FAILED
     await world.end(running, Ending.INTERRUPTED)
     assert (await world.store.executions.get(None, running.id)).state is State.FAILED
+
+
+async def test_a_retry_without_an_interval_is_due_at_once(world: Any) -> None:
+    function = await world.live(retry=RetryPolicy(max_attempts=1, initial_interval=0))
+    running = await world.start(function)
+    await world.end(running, Ending.RAISED)
+    assert [each.id for each in await world.claim(function)] == [running.id]

@@ -49,6 +49,7 @@ def test_every_named_query_is_used() -> None:
         ("promote", "executions_timer"),
         ("discard", "executions_discard"),
         ("cancel_excess", "executions_claim"),
+        ("take_over", "executions_function"),
         ("fail_orphans", "executions_claim"),
         ("left_running", "executions_running"),
         ("children", "executions_parent"),

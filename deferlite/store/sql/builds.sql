@@ -16,17 +16,22 @@ SELECT manifest FROM builds WHERE id = ? AND manifest IS NOT NULL;
 SELECT config FROM builds WHERE id = ?;
 
 -- name: environment
-SELECT state, config, live_build_id FROM environments WHERE name = ?;
+SELECT state, config, live_build_id, pinned, pinned_over FROM environments WHERE name = ?;
 
 -- name: newest_number
 SELECT coalesce(max(number), 0) FROM builds WHERE environment = ?;
 
+-- name: newest_followed
+SELECT {build} FROM builds WHERE environment = ? AND aside = 0 ORDER BY number DESC LIMIT 1;
+
 -- name: not_started
-SELECT id FROM builds WHERE environment = ? AND finished_at IS NULL AND state = 'created' ORDER BY number;
+SELECT id FROM builds
+WHERE environment = :environment AND finished_at IS NULL AND state = 'created' AND aside >= :aside
+ORDER BY number;
 
 -- name: insert
-INSERT INTO builds (id, environment, number, state, build_trigger, "commit", branch, message, config, created_at)
-VALUES (:id, :environment, :number, 'created', :trigger, :commit, :branch, :message, :config, :now);
+INSERT INTO builds (id, environment, number, state, build_trigger, "commit", branch, message, config, created_at, aside)
+VALUES (:id, :environment, :number, 'created', :trigger, :commit, :branch, :message, :config, :now, :aside);
 
 -- name: next_created
 SELECT {build} FROM builds
@@ -52,15 +57,45 @@ UPDATE build_steps SET finished_at = :now WHERE build_id = :id AND finished_at I
 UPDATE builds SET state = 'failed', error = :error, finished_at = :now WHERE id = :id AND finished_at IS NULL;
 
 -- name: succeed
-UPDATE builds SET state = 'succeed', manifest = :manifest, finished_at = :now
+UPDATE builds
+SET state = 'succeed', manifest = :manifest, builder = :builder, changes = :changes, findings = :findings, held = :held,
+    finished_at = :now
 WHERE id = :id AND state = 'publishing';
 
+-- name: aside
+SELECT aside FROM builds WHERE id = ?;
+
+-- name: switch
+UPDATE environments SET live_build_id = :id, pinned = :pinned, pinned_over = :over, updated_at = :now
+WHERE name = :environment;
+
+-- name: went_live
+UPDATE builds SET held = 0, findings = :findings WHERE id = :id;
+
 -- name: before_live
-SELECT older.id FROM builds AS older JOIN builds AS live ON live.environment = older.environment
-WHERE live.id = :live AND older.number < live.number AND older.state = 'succeed'
-ORDER BY older.number DESC LIMIT 1;
+SELECT id FROM builds
+WHERE environment = :environment AND state = 'succeed' AND held = 0 AND number < (
+  SELECT live.number FROM builds AS live JOIN environments ON live_build_id = live.id WHERE name = :environment
+)
+ORDER BY number DESC LIMIT 1;
+
+-- name: newest_held
+SELECT id FROM builds WHERE environment = :environment AND {held} ORDER BY number DESC LIMIT 1;
+
+-- The newest of the newest followed commit that was built: its files may have been made once more.
+-- name: newest_good
+SELECT id FROM builds
+WHERE environment = :environment AND state = 'succeed' AND held = 0 AND "commit" IS (
+  SELECT "commit" FROM builds
+  WHERE environment = :environment AND state = 'succeed' AND held = 0 AND aside = 0
+  ORDER BY number DESC LIMIT 1
+)
+ORDER BY number DESC LIMIT 1;
 
 -- name: in_use
+WITH kept (most) AS (
+  SELECT coalesce(json_extract(config, '$.retention_builds'), 5) FROM environments WHERE name = :environment
+)
 SELECT live_build_id FROM environments WHERE name = :environment AND live_build_id IS NOT NULL
 UNION
 SELECT build_id FROM executions WHERE environment = :environment AND state IN ('started', 'aborting')
@@ -68,7 +103,25 @@ UNION
 SELECT id FROM builds WHERE environment = :environment AND finished_at IS NULL
 UNION
 SELECT id FROM (
-  SELECT id FROM builds WHERE environment = :environment AND state = 'succeed'
-  ORDER BY number DESC
-  LIMIT (SELECT coalesce(json_extract(config, '$.retention_builds'), 5) FROM environments WHERE name = :environment)
+  SELECT id FROM builds WHERE environment = :environment AND state = 'succeed' AND held = 0
+  ORDER BY number DESC LIMIT (SELECT most FROM kept)
+)
+UNION
+SELECT id FROM (
+  SELECT id FROM builds
+  WHERE environment = :environment AND state = 'succeed' AND held = 0 AND "commit" IS (
+    SELECT "commit" FROM builds
+    WHERE environment = :environment AND state = 'succeed' AND held = 0 AND aside = 0
+    ORDER BY number DESC LIMIT 1
+  )
+  ORDER BY number DESC LIMIT 1
+)
+UNION
+SELECT id FROM (
+  SELECT id FROM builds WHERE environment = :environment AND {held} ORDER BY number DESC LIMIT (SELECT most FROM kept)
 );
+
+-- name: in_flight
+SELECT build_id FROM executions WHERE environment = :environment AND state IN ('started', 'aborting')
+UNION
+SELECT id FROM builds WHERE environment = :environment AND finished_at IS NULL;

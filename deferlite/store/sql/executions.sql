@@ -31,7 +31,11 @@ SELECT min(next_cron_at) FROM functions WHERE next_cron_at IS NOT NULL;
 SELECT state, live_build_id FROM environments WHERE name = ?;
 
 -- name: active_function
-SELECT id FROM functions WHERE environment = ? AND name = ? AND active = 1;
+SELECT id, name FROM functions WHERE environment = :environment AND name = :name AND active = 1
+UNION ALL
+SELECT id, functions.name FROM former_names JOIN functions ON id = function_id
+WHERE former_names.environment = :environment AND former_names.name = :name
+LIMIT 1;
 
 -- name: same_key
 SELECT {execution} FROM executions
@@ -119,7 +123,10 @@ RETURNING {execution};
 
 -- name: running_attempt
 SELECT executions.state, retries, interruptions, functions.options
-FROM executions JOIN functions ON functions.id = function_id
+FROM executions JOIN functions ON functions.id = coalesce((
+  SELECT former_names.function_id FROM former_names
+  WHERE former_names.environment = executions.environment AND former_names.name = function_name
+), executions.function_id)
 WHERE executions.id = :id AND attempt = :attempt AND executions.state IN ('started', 'aborting');
 
 -- name: fail
@@ -134,10 +141,22 @@ UPDATE executions SET state = 'aborted', finished_at = :now, updated_at = :now
 WHERE id = :id AND attempt = :attempt AND state IN ('started', 'aborting')
 RETURNING {execution};
 
+-- Under a former name it goes on under the new one.
 -- name: put_back
 UPDATE executions
 SET state = 'created', ready = :ready, scheduled_at = coalesce(:scheduled_at, scheduled_at),
-    retries = :retries, interruptions = :interruptions, updated_at = :now
+    retries = :retries, interruptions = :interruptions, updated_at = :now,
+    (function_id, function_name) = (
+      SELECT id, name FROM functions WHERE id = coalesce((
+        SELECT former_names.function_id FROM former_names
+        WHERE former_names.environment = executions.environment AND former_names.name = function_name
+      ), executions.function_id)
+    ),
+    cron_tick = CASE WHEN EXISTS (
+      SELECT 1 FROM former_names JOIN executions AS ticked USING (function_id)
+      WHERE former_names.environment = executions.environment AND former_names.name = executions.function_name
+        AND ticked.cron_tick = executions.cron_tick
+    ) THEN NULL ELSE cron_tick END
 WHERE id = :id AND attempt = :attempt AND state = 'started'
 RETURNING {execution};
 
@@ -193,16 +212,45 @@ UPDATE executions SET state = 'discarded', ready = 0, finished_at = :now, update
 WHERE state = 'created' AND attempt = 0 AND discard_at IS NOT NULL AND discard_at <= :now
 RETURNING {execution};
 
+-- What waits under a former name. A tick that its heir has had already becomes an execution like any other.
+-- name: take_over
+UPDATE executions
+SET function_id = moved.heir, function_name = moved.name, updated_at = :now,
+    cron_tick = CASE WHEN EXISTS (
+      SELECT 1 FROM executions AS ticked WHERE ticked.function_id = moved.heir AND ticked.cron_tick = executions.cron_tick
+    ) THEN NULL ELSE executions.cron_tick END
+FROM (
+  SELECT executions.seq, heirs.id AS heir, heirs.name
+  FROM former_names
+  CROSS JOIN functions AS former ON former.environment = former_names.environment AND former.name = former_names.name
+  CROSS JOIN executions INDEXED BY executions_function
+    ON executions.function_id = former.id AND executions.state = 'created'
+  CROSS JOIN functions AS heirs ON heirs.id = former_names.function_id
+  LIMIT :most
+) AS moved
+WHERE executions.seq = moved.seq
+RETURNING environment, function_id;
+
 -- name: fail_orphans
-UPDATE executions INDEXED BY executions_claim
+UPDATE executions
 SET state = 'failed', ready = 0, error_code = 'ER0000', finished_at = :now, updated_at = :now,
-    result = json_object('name', 'UnknownFunctionError', 'stack', '', 'message',
-      'the live build of ' || environment || ' has no function "' || function_name || '" any more: '
-      || 'it was renamed or removed after this execution was enqueued; enqueue it again under its new name')
-WHERE state = 'created' AND ready = 1 AND function_id IN (
-  SELECT id FROM functions JOIN environments ON environments.name = functions.environment
-  WHERE active = 0 AND environments.state = 'active'
-)
+    result = json_object('name', 'UnknownFunctionError', 'stack', '', 'message', orphans.message)
+FROM (
+  SELECT executions.seq,
+    'the live build of ' || functions.environment || ' has no function "' || functions.name || '" any more: '
+    || coalesce('build ' || removed_in, 'an older build') || ' removed or renamed it while this execution waited; '
+    || 'give the one that took its place aliases=["' || functions.name || '"] and run this again' AS message
+  FROM functions
+  CROSS JOIN environments ON environments.name = functions.environment AND environments.state = 'active'
+  CROSS JOIN executions INDEXED BY executions_claim
+    ON function_id = functions.id AND executions.state = 'created' AND ready = 1
+  WHERE active = 0 AND NOT EXISTS (
+    SELECT 1 FROM former_names
+    WHERE former_names.environment = functions.environment AND former_names.name = functions.name
+  )
+  LIMIT :most
+) AS orphans
+WHERE executions.seq = orphans.seq
 RETURNING {execution};
 
 -- name: due_crons

@@ -16,3 +16,6 @@ INSERT INTO build_logs (build_id, time, stream, text, level) VALUES (?, ?, ?, ?,
 
 -- name: read_build
 SELECT seq, time, stream, text, level FROM build_logs WHERE build_id = ? AND seq > ? ORDER BY seq LIMIT ?;
+
+-- name: build_tail
+SELECT time, stream, text, level FROM build_logs WHERE build_id = ? AND time >= ? ORDER BY seq DESC LIMIT ?;
