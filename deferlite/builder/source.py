@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
-import stat
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+import re
+from collections.abc import Callable
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
 from deferlite.builder.layout import Layout
+from deferlite.builder.source_copy import copy_files
+from deferlite.builder.source_fetch import Fetching
+from deferlite.builder.source_lfs import place_large_files
+from deferlite.builder.source_mirror import mirror_of
 from deferlite.model.environment import EnvironmentConfig, is_remote
 from deferlite.model.errors import BuildError, WorldError
 from deferlite.sandbox import git
-from deferlite.sandbox.process import output
+from deferlite.sandbox.access import Access, access_of, address_of
+from deferlite.sandbox.refs import commits_of_names
 
-FETCH_SECONDS = 900.0
-EXPORT_SECONDS = 600.0
+_SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_SHORT_SHA = re.compile(r"[0-9a-f]{4,64}")
 
 Say = Callable[[str], None]
 
 
 class Sources:
-    """Fetches sources into build folders; one mirror is written by one build at a time."""
+    """Fetches sources into build folders."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._locks: defaultdict[Path, anyio.Lock] = defaultdict(anyio.Lock)
 
     async def fetch(
         self, config: EnvironmentConfig, commit: str | None, branch: str | None, destination: Path, say: Say
@@ -38,131 +39,102 @@ class Sources:
         """Put the whole tree of ``commit`` (of a worktree: its files as they are) below ``destination``.
 
         Raises:
-            BuildError: the repository or the commit is not there.
+            BuildError: the repository or the commit is not there, or a submodule is not to be had.
             WorldError: git or the network failed.
         """
         if config.worktree:
-            await self._copy(Path(config.repository).expanduser(), destination, say)
+            await _copy(config, destination, say)
             return
         if commit is None:
             raise BuildError("this build names no commit: commit something to the repository")
-        if is_remote(config.repository):
-            objects = await self._mirrored(config.repository, commit, branch, say)
-        else:
-            checkout = await _open(Path(config.repository).expanduser())
-            objects = checkout.common_dir / "objects"
-        await self._export(objects, commit, destination)
-        say(f"fetched {commit[:12]} from {git.without_secrets(config.repository)}")
-        for warning in await anyio.to_thread.run_sync(_not_fetched, destination):
-            say(warning)
-
-    async def _copy(self, repository: Path, destination: Path, say: Say) -> None:
-        checkout = await _open(repository)
-        if checkout.top is None:
-            raise BuildError(f"worktree = true needs a checkout, and {repository} is a bare repository")
-        names = await git.worktree_files(checkout.top)
-        copied = await anyio.to_thread.run_sync(copy_files, checkout.top, names, destination)
-        say(f"copied {copied} files of {repository} as they stand")
-
-    async def _mirrored(self, url: str, commit: str, branch: str | None, say: Say) -> Path:
-        """The objects of the mirror of ``url``, with ``commit`` among them."""
-        mirror = self._layout.git / hashlib.sha256(url.encode()).hexdigest()[:32]
-        async with self._locks[mirror]:
-            await _init(mirror, commit)
-            if not await _has(mirror, commit):
-                say(f"fetching from {git.without_secrets(url)}")
-                wanted = f"+refs/heads/{branch}:refs/heads/{branch}" if branch else commit
-                options = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head")
-                await git.git("fetch", *options, "--", url, wanted, cwd=mirror, remote=True, timeout=FETCH_SECONDS)
-                if not await _has(mirror, commit):
-                    raise BuildError(
-                        f"commit {commit[:12]} is not on branch {branch} of {git.without_secrets(url)} any more: "
-                        "the branch was moved; its newest commit gets a build of its own"
-                    )
-        return mirror / "objects"
-
-    async def _export(self, objects: Path, commit: str, destination: Path) -> None:
-        # From a repository of our own that borrows the objects: filters that the project's or the user's
-        # git configuration names would be programs run outside of the box.
-        empty = self._layout.git / ("empty-sha256" if len(commit) == 64 else "empty")
-        async with self._locks[empty]:
-            await _init(empty, commit)
-        destination.mkdir(parents=True)
-        index = destination.parent / "index"
-        variables = git.environment() | {
-            "GIT_DIR": str(empty),
-            "GIT_WORK_TREE": str(destination),
-            "GIT_INDEX_FILE": str(index),
-            "GIT_ALTERNATE_OBJECT_DIRECTORIES": _quoted(objects),
-        }
-        try:
-            await _run(["git", "read-tree", f"{commit}^{{tree}}"], destination, variables)
-            await _run(["git", "checkout-index", "--all", "--force", "--quiet"], destination, variables)
-        except WorldError as error:
-            raise WorldError(
-                f"cannot read commit {commit[:12]}; was the branch moved and the commit removed? "
-                f"{git.without_secrets(str(error))}"
-            ) from None
-        finally:
-            index.unlink(missing_ok=True)
+        access = await _access(config)
+        await anyio.Path(destination).mkdir(parents=True)
+        await Fetching(self._layout, config, access, destination, say).run(commit, branch)
 
 
-def copy_files(top: Path, names: Sequence[str], destination: Path) -> int:
-    """Copy those of ``names`` that exist below ``top``; symlinks stay symlinks. Returns how many.
+async def _access(config: EnvironmentConfig) -> Access | None:
+    try:
+        return await anyio.to_thread.run_sync(access_of, config.git)
+    except git.RepositoryError as error:
+        raise BuildError(str(error)) from None
 
-    An index can name what lies behind ``..`` or behind a folder that has become a link: such files are left out,
-    since the server may read and write where the owner of the checkout may not.
+
+async def _copy(config: EnvironmentConfig, destination: Path, say: Say) -> None:
+    checkout = await _open(config)
+    if checkout.top is None:
+        raise BuildError(f"worktree = true needs a checkout, and {checkout.path} is a bare repository")
+    names = await git.worktree_files(checkout.top, submodules=config.git.submodules)
+    copied = await anyio.to_thread.run_sync(copy_files, checkout.top, names, destination)
+    say(f"copied {copied} files of {checkout.path} as they stand")
+    for line in (await anyio.to_thread.run_sync(place_large_files, destination, ())).told():
+        say(line)
+
+
+async def _open(config: EnvironmentConfig) -> git.Checkout:
+    try:
+        return await git.open_checkout(Path(config.repository))
+    except git.RepositoryError as error:
+        raise BuildError(str(error)) from None
+
+
+async def history_of(layout: Layout, config: EnvironmentConfig) -> Path | None:
+    """The git folder that knows the commits of the environment's builds; None: there is none yet."""
+    if is_remote(config.repository):
+        mirror = mirror_of(layout, config.repository)
+        return mirror if await anyio.Path(mirror, "HEAD").exists() else None
+    try:
+        return (await git.open_checkout(Path(config.repository))).common_dir
+    except (git.RepositoryError, WorldError):
+        return None
+
+
+async def resolve_commit(layout: Layout, config: EnvironmentConfig, text: str) -> str:
+    """The full SHA of the commit that a person named: by a SHA, the beginning of one, a branch, a tag.
+
+    A full SHA of a remote repository is taken as it is: the build finds out whether there is such a commit.
+
+    Raises:
+        BuildError: there is none, or several; the message has the cure.
+        WorldError: the remote repository does not answer.
     """
-    destination.mkdir(parents=True)
-    root = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+    text = text.strip()
+    if config.worktree:
+        raise BuildError("this environment builds its files as they stand (worktree = true): it has no commits")
+    if not text or text.startswith("-") or not text.isprintable():
+        raise BuildError(f"{text!r} is not a commit: name it by its SHA")
+    if is_remote(config.repository):
+        return await _resolve_remote(layout, config, text)
+    checkout = await _open(config)
+    shown = str(checkout.path)
+    return await _parsed(checkout.common_dir, text, shown, f"git -C {shown} log --all shows them")
+
+
+async def _resolve_remote(layout: Layout, config: EnvironmentConfig, text: str) -> str:
+    if _SHA.fullmatch(text.lower()):
+        return text.lower()
+    address = address_of(config.repository, await _access(config))
+    names = await commits_of_names(address)
+    for name in (f"refs/heads/{text}", f"refs/tags/{text}", text):
+        if name in names:
+            return names[name]
+    found = {commit for commit in names.values() if commit.startswith(text.lower())}
+    if len(found) == 1 and _SHORT_SHA.fullmatch(text.lower()):
+        return found.pop()
+    history = await history_of(layout, config)
+    cure = "write its whole SHA, or a branch or tag"
+    if history is None or not _SHORT_SHA.fullmatch(text.lower()):
+        raise BuildError(f'repository {address.shown} has no commit "{text}": {cure}')
+    return await _parsed(history, text, address.shown, cure)
+
+
+async def _parsed(git_dir: Path, text: str, shown: str, cure: str) -> str:
     try:
-        return sum(_copy_file(root, PurePosixPath(name), destination) for name in names)
-    finally:
-        os.close(root)
-
-
-def _copy_file(root: int, name: PurePosixPath, destination: Path) -> bool:
-    if name.is_absolute() or ".." in name.parts:
-        return False
-    try:
-        folder = _open_folder(root, name.parts[:-1])
-    except OSError:
-        return False
-    try:
-        return _copy_from(folder, name.name, destination / name)
-    except FileNotFoundError:  # Gone since it was listed: an editor saves by renaming.
-        return False
-    finally:
-        os.close(folder)
-
-
-def _open_folder(root: int, parts: Sequence[str]) -> int:
-    """A folder below ``root``, step by step, following no link. Raises OSError."""
-    folder = os.dup(root)
-    for part in parts:
-        outer = folder
-        try:
-            folder = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=outer)
-        finally:
-            os.close(outer)
-    return folder
-
-
-def _copy_from(folder: int, name: str, target: Path) -> bool:
-    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    if stat.S_ISLNK(status.st_mode):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(os.readlink(name, dir_fd=folder))
-        return True
-    if not stat.S_ISREG(status.st_mode):
-        return False
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-    with os.fdopen(descriptor, "rb") as source, target.open("xb") as copy:
-        shutil.copyfileobj(source, copy)
-    target.chmod(stat.S_IMODE(status.st_mode) & 0o777 | stat.S_IRUSR)
-    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
-    return True
+        said = await git.git("rev-parse", "--verify", "--end-of-options", f"{text}^{{commit}}", cwd=git_dir)
+    except WorldError as error:
+        if "ambiguous" in str(error):
+            raise BuildError(f'"{text}" begins several commits of {shown}: write more of it') from None
+        raise BuildError(f'repository {shown} has no commit "{text}": {cure}') from None
+    return said.strip()
 
 
 def project_folder(source: Path, directory: str) -> Path:
@@ -181,48 +153,3 @@ def project_folder(source: Path, directory: str) -> Path:
             f'directory = "{directory}" is not in this commit' + (f"; its folders are: {there}" if there else "")
         )
     return source / project.relative_to(root)
-
-
-def _not_fetched(tree: Path) -> list[str]:
-    """What a checkout by git itself would have put there."""
-    warnings = []
-    if (tree / ".gitmodules").exists():
-        warnings.append("submodules are not fetched yet: their folders are empty (.gitmodules)")
-    attributes = tree / ".gitattributes"
-    if attributes.is_file() and not attributes.is_symlink() and b"filter=lfs" in attributes.read_bytes():
-        warnings.append("files kept by Git LFS are not fetched yet: they are pointers (.gitattributes)")
-    return warnings
-
-
-async def _open(path: Path) -> git.Checkout:
-    try:
-        return await git.open_checkout(path)
-    except git.RepositoryError as error:
-        raise BuildError(str(error)) from None
-
-
-async def _init(repository: Path, commit: str) -> None:
-    if not (repository / "HEAD").exists():
-        repository.mkdir(parents=True, exist_ok=True)
-        kind = "sha256" if len(commit) == 64 else "sha1"
-        await git.git("init", "--quiet", "--bare", "--template=", f"--object-format={kind}", str(repository))
-
-
-async def _has(repository: Path, commit: str) -> bool:
-    try:
-        await git.git("cat-file", "-e", f"{commit}^{{commit}}", cwd=repository)
-    except WorldError:
-        return False
-    return True
-
-
-async def _run(argv: list[str], cwd: Path, variables: dict[str, str]) -> None:
-    await output(argv, cwd=cwd, env=variables, timeout=EXPORT_SECONDS)
-
-
-def _quoted(path: Path) -> str:
-    """As git reads a list of folders, in which a colon separates."""
-    text = str(path)
-    if ":" not in text and not text.startswith('"'):
-        return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ class Child:
 
     When the process ends, what is left of its tree is killed first; ``ended`` is then called with the exit
     status, negative for a signal. ``trusted``: what it starts stays in its group, so nothing has to be searched for.
+    ``given`` is all that it can read from stdin.
 
     Raises:
         SandboxError: the program cannot be started.
@@ -41,6 +43,7 @@ class Child:
         merged: bool = False,
         pass_fds: Sequence[int] = (),
         trusted: bool = False,
+        given: bytes = b"",
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._heard = heard
@@ -51,7 +54,7 @@ class Child:
         self._pipes: dict[str, IO[bytes]] = {}
         self.closed: asyncio.Future[None] = self._loop.create_future()
         """Done when the output has come to its end."""
-        self._process = _started(argv, cwd, env, merged, pass_fds)
+        self._process = _started(argv, cwd, env, merged, pass_fds, given)
         self._pidfd = os.pidfd_open(self._process.pid)
         self._loop.add_reader(self._pidfd, self._exited)
         for name, pipe in (("stdout", self._process.stdout), ("stderr", self._process.stderr)):
@@ -74,6 +77,11 @@ class Child:
             kill_group(self.pid)
         elif self.running and self._sweep is None:
             self._sweep = self._kill_tree()
+
+    def ask_to_end(self) -> None:
+        """SIGTERM to the process itself."""
+        if self.running:
+            os.kill(self.pid, signal.SIGTERM)
 
     def close(self) -> None:
         """Let go of what is still open of the output."""
@@ -118,12 +126,13 @@ class Child:
 
 
 def _started(
-    argv: Sequence[str], cwd: Path, env: Mapping[str, str], merged: bool, pass_fds: Sequence[int]
+    argv: Sequence[str], cwd: Path, env: Mapping[str, str], merged: bool, pass_fds: Sequence[int], given: bytes
 ) -> subprocess.Popen[bytes]:
+    stdin = _memory(given) if given else subprocess.DEVNULL
     try:
         return subprocess.Popen(
             list(argv),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if merged else subprocess.PIPE,
             cwd=cwd,
@@ -134,3 +143,15 @@ def _started(
         )
     except OSError as error:
         raise SandboxError(f"cannot start {argv[0]}: {error.strerror or error}") from error
+    finally:
+        if given:
+            os.close(stdin)
+
+
+def _memory(content: bytes) -> int:
+    """A file of memory alone, at its beginning: unlike a pipe it takes any length at once."""
+    descriptor = os.memfd_create("given", os.MFD_CLOEXEC)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Iterable
-from pathlib import Path
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
 
+import anyio
 import anyio.to_thread
 import msgspec
 
@@ -30,10 +31,18 @@ _SETTINGS = {
 LONGEST_SUBJECT = 500
 """Characters of a commit's subject that are kept."""
 
-_SECRET = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+SSH = (
+    *("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "StrictHostKeyChecking=yes"),
+    *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"),
+)
+"""A host whose key is not known is not talked to, and one that falls silent for a minute is given up."""
+
+_SECRET = re.compile(r"(?<=://)[^/\s]+(?=@)")
 _ESCAPE = re.compile(r"\\([0-7]{3}|.)")
 _ESCAPES = {"a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", '"': '"', "\\": "\\"}
-_SAID = re.compile(r"^git \S+ failed: ")
+_STAGED = re.compile(r"(\d{6}) [0-9a-f]+ [0-3]\t")
+_SUBMODULE = "160000"
+SAID = re.compile(r"^git \S+ failed: ")
 
 
 class RepositoryError(DeferliteError):
@@ -54,32 +63,29 @@ class Checkout(msgspec.Struct, frozen=True):
         return any((self.git_dir / name).exists() for name in ("rebase-merge", "rebase-apply"))
 
 
-class Tip(msgspec.Struct, frozen=True):
-    """The newest commit of what an environment follows; ``branch`` None: a detached HEAD."""
-
-    commit: str
-    branch: str | None
-    subject: str = ""
-
-
-def environment(*, remote: bool = False) -> dict[str, str]:
-    """The complete variables of a git command.
+def environment(*, remote: bool = False, settings: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+    """The complete variables of a git command; ``settings`` win over every configuration.
 
     What is asked of a local repository ignores the machine's and the user's git configuration; what goes over the
     network keeps it, since proxies, certificates and credentials are said there.
     """
+    given = [*_SETTINGS.items(), *settings]
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "SSH_ASKPASS"))}
     variables |= {
         "LC_ALL": "C.UTF-8",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_NO_LAZY_FETCH": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_LITERAL_PATHSPECS": "1",
         "GIT_PAGER": "cat",
-        "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh",
-        "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=15",
-        "GIT_CONFIG_COUNT": str(len(_SETTINGS)),
+        # Without any, a partial clone cannot have git fetch what is missing, by programs of its own choice.
+        "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh" if remote else "",
+        "GIT_SSH_COMMAND": shlex.join(SSH),
+        "GIT_CONFIG_COUNT": str(len(given)),
     }
-    for index, (key, value) in enumerate(_SETTINGS.items()):
+    for index, (key, value) in enumerate(given):
         variables[f"GIT_CONFIG_KEY_{index}"] = key
         variables[f"GIT_CONFIG_VALUE_{index}"] = value
     if not remote:
@@ -87,20 +93,24 @@ def environment(*, remote: bool = False) -> dict[str, str]:
     return variables
 
 
-async def git(*args: str, cwd: Path | None = None, remote: bool = False, timeout: float = 30) -> str:
+async def git(
+    *args: str, cwd: Path | None = None, timeout: float = 30, variables: Mapping[str, str] | None = None
+) -> str:
     """What a git command prints. ``cwd`` is the repository; None: none is looked for.
 
     Raises:
         WorldError: it failed; what git said, without passwords.
     """
-    variables = environment(remote=remote)
     # A folder inside somebody else's repository is not that repository.
-    variables["GIT_CEILING_DIRECTORIES"] = str(cwd.parent) if cwd else "/"
+    ceiling = {"GIT_CEILING_DIRECTORIES": str(cwd.parent) if cwd else "/"}
+    variables = {**(environment() if variables is None else variables), **ceiling}
     try:
         return await output(["git", *args], cwd=cwd or Path("/"), env=variables, timeout=timeout)
     except WorldError as error:
         raise WorldError(without_secrets(str(error))) from None
     except SandboxError:
+        if cwd is not None and not await anyio.Path(cwd).is_dir():
+            raise WorldError(f"{cwd} is not there any more") from None
         raise WorldError("git is not installed on this machine, or may not be run: install it") from None
 
 
@@ -151,112 +161,37 @@ def _why_not(path: Path, error: WorldError) -> str:
             )
     if "not a git repository" in str(error):
         return f'{path} is not a git repository: run "git init" and commit there, or mend the path'
-    return f"repository {path} cannot be read: {_SAID.sub('', str(error))}"
+    return f"repository {path} cannot be read: {SAID.sub('', str(error))}"
 
 
-async def local_tip(checkout: Checkout, branch: str | None) -> Tip:
-    """The commit that ``branch`` names now; None: what HEAD names, branch or commit.
-
-    Raises:
-        RepositoryError: no such branch, or no commit yet.
-        WorldError: git failed.
-    """
-    ref = HEADS + branch if branch else await head_ref(checkout)
-    if ref is None:
-        said = await git("rev-list", "--max-count=1", "--format=%s", "HEAD", "--", cwd=checkout.path)
-        commit, _, subject = said.removeprefix("commit ").partition("\n")
-        return Tip(commit, None, _plain(subject))
-    form = "--format=%(refname) %(objectname) %(subject)"
-    # Names and subjects may hold what splitlines() takes for the end of a line.
-    for line in (await git("for-each-ref", form, ref, cwd=checkout.path)).split("\n"):
-        name, _, rest = line.partition(" ")
-        if name == ref:
-            commit, _, subject = rest.partition(" ")
-            return Tip(commit, ref.removeprefix(HEADS), _plain(subject))
-    said = await git("for-each-ref", "--format=%(refname)", HEADS, cwd=checkout.path)
-    raise _no_branch(str(checkout.path), ref, filter(None, said.split("\n")), asked=branch is not None)
-
-
-def _plain(subject: str) -> str:
-    """A line for people, whatever the commit's author wrote: no control characters, and not too long."""
+def plain(subject: str) -> str:
+    """A line for people, whatever a stranger wrote: no control characters, and not too long."""
     text = "".join(sign if sign.isprintable() else "\ufffd" for sign in subject)
     return text if len(text) <= LONGEST_SUBJECT else text[: LONGEST_SUBJECT - 1] + "…"
 
 
-async def head_ref(checkout: Checkout) -> str | None:
-    """The full name of the branch that HEAD names, with or without commits; None: HEAD is detached."""
-    try:
-        return (await git("symbolic-ref", "-q", "HEAD", cwd=checkout.path)).strip()
-    except WorldError:
-        return None
+async def worktree_files(top: Path, *, submodules: bool = True) -> list[str]:
+    """Every file of a checkout that git does not ignore, committed or not, relative to ``top``, in order.
 
-
-def _no_branch(repository: str, ref: str, existing: Iterable[str], *, asked: bool) -> RepositoryError:
-    name = ref.removeprefix(HEADS)
-    names = [other.removeprefix(HEADS) for other in existing]
-    if not names:
-        return RepositoryError(f"repository {repository} has no commit yet: it is built as soon as it has one")
-    near = difflib.get_close_matches(name, names, n=3) or sorted(names)[:5]
-    listed = ", ".join(near)
-    if asked:
-        return RepositoryError(
-            f'repository {repository} has no branch "{name}": mend branch in the file, or create it '
-            f"(there {'is' if len(near) == 1 else 'are'} {listed})"
-        )
-    return RepositoryError(
-        f'HEAD of repository {repository} names the branch "{name}", which has no commit: '
-        f'write branch = "{near[0]}" in the file, or commit to it (there {"is" if len(near) == 1 else "are"} {listed})'
-    )
-
-
-async def remote_tip(url: str, branch: str | None) -> Tip:
-    """As ``local_tip``, asked of a remote repository; its subject is not known.
-
-    Raises:
-        RepositoryError: no such branch, or no commit yet.
-        WorldError: it does not answer, or refuses.
+    With ``submodules`` also theirs, of those that are checked out.
     """
-    shown = without_secrets(url)
-    try:
-        said = await git("ls-remote", "--symref", "--", url, "HEAD", HEADS + "*", remote=True)
-    except WorldError as error:
-        raise WorldError(f"repository {shown} does not answer: {_advice(_SAID.sub('', str(error)))}") from None
-    refs, head = _advertised(said)
-    ref = HEADS + branch if branch else head
-    if ref in refs:
-        return Tip(refs[ref], ref.removeprefix(HEADS))
-    if branch is None and "HEAD" in refs:
-        return Tip(refs["HEAD"], None)
-    raise _no_branch(shown, ref or HEADS + "HEAD", (name for name in refs if name != "HEAD"), asked=bool(branch))
+    said = await git("ls-files", "--exclude-standard", "--stage", "--cached", "--others", cwd=top)
+    names: set[str] = set()
+    for line in filter(None, said.split("\n")):
+        staged = _STAGED.match(line)
+        name = unquoted(line[staged.end() :] if staged else line)
+        if staged is None or staged[1] != _SUBMODULE:
+            names.add(name)
+        elif submodules and await anyio.to_thread.run_sync(_is_checked_out, top, name):
+            names.update(f"{name}/{below}" for below in await worktree_files(top / name))
+    return sorted(names)
 
 
-def _advertised(said: str) -> tuple[dict[str, str], str | None]:
-    """What ls-remote lists: refs with their commits, and the branch that HEAD names."""
-    refs: dict[str, str] = {}
-    head = None
-    for line in said.split("\n"):
-        left, _, name = line.partition("\t")
-        if left.startswith("ref: ") and name == "HEAD":
-            head = left.removeprefix("ref: ")
-        elif left and name:
-            refs[name] = left
-    return refs, head
-
-
-def _advice(said: str) -> str:
-    last = " ".join(said.split())
-    if "Host key verification failed" in said:
-        return f"{last} (add the host to known_hosts of the server's user: ssh-keyscan HOST >> ~/.ssh/known_hosts)"
-    if "Permission denied (publickey" in said:
-        return f"{last} (the server's user has no key that the host accepts)"
-    if "could not read Username" in said or "Authentication failed" in said:
-        return f"{last} (the address asks for a password: use ssh with a key, or a credential helper)"
-    return last
-
-
-async def worktree_files(top: Path) -> list[str]:
-    """Every file of a checkout that git does not ignore, committed or not, relative to ``top``, in order."""
-    return sorted(set(await _listed(top, "--cached", "--others")))
+def _is_checked_out(top: Path, name: str) -> bool:
+    """An index can name what lies behind ``..`` or a link: that is no submodule of this checkout."""
+    path = top / name
+    parts = PurePosixPath(name).parts
+    return ".." not in parts and (path / ".git").exists() and path.resolve() == top.resolve().joinpath(*parts)
 
 
 async def untracked_folders(top: Path) -> list[str]:
@@ -266,10 +201,10 @@ async def untracked_folders(top: Path) -> list[str]:
 
 async def _listed(top: Path, *options: str) -> list[str]:
     said = await git("ls-files", "--exclude-standard", *options, cwd=top)
-    return [_unquoted(name) for name in said.split("\n") if name]
+    return [unquoted(name) for name in said.split("\n") if name]
 
 
-def _unquoted(name: str) -> str:
+def unquoted(name: str) -> str:
     """A file's name out of git's quotes, which those with control characters, quotes or backslashes get."""
     if not name.startswith('"'):
         return name

@@ -13,11 +13,11 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     interpreter: Path
     """The interpreter inside the build, not resolved: a virtual environment's ``bin/python``."""
     project: Path
-    """The project's folder: where modules are found first, and the working folder."""
+    """The project's folder: the working folder, and where modules are found first unless ``import_paths`` says."""
     modules: tuple[str, ...]
     """Imported ahead, in this order."""
     import_paths: tuple[Path, ...] = ()
-    """Further folders for imports after the project, such as its ``src``."""
+    """Folders for imports, the first one first, such as the project's ``src``."""
     read_only: tuple[Path, ...] = ()
     """What the box shows besides the project and the interpreter's installation: the build's folder."""
     hidden: tuple[Path, ...] = ()
@@ -31,3 +31,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Folders of the machine, ``/srv/media`` or ``/srv/uploads:rw``."""
     workdir: Literal["project", "scratch"] = "project"
     django_settings: str | None = None
+
+    @property
+    def path(self) -> tuple[Path, ...]:
+        """Where modules are looked for, in this order."""
+        return self.import_paths if self.project in self.import_paths else (self.project, *self.import_paths)

@@ -47,8 +47,11 @@ async def run(
     box: Box | None = None,
     timeout: float | None,
     on_line: OnLine | None = None,
+    progress: bool = False,
 ) -> Completed:
     """Run a command to its end, in ``box`` if one is given; ``env`` is its complete environment.
+
+    With ``progress`` a carriage return ends a line too, so that a line which is written over again is seen each time.
 
     With a box, ``box.cwd`` and ``box.env`` are what counts. stdin is empty. When ``timeout`` seconds are over, or the
     caller is cancelled, everything it started is ended first; without a box that is its process group.
@@ -58,7 +61,7 @@ async def run(
     """
     if box is not None and status is not None:
         argv, cwd, env = await anyio.to_thread.run_sync(wrap, status, box, argv), box.cwd, box.env
-    output = _Output(on_line)
+    output = _Output(on_line, progress)
     ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     child = Child(argv, cwd=cwd, env=env, heard=output.feed, ended=ended.set_result, trusted=box is None)
     try:
@@ -108,9 +111,10 @@ async def output(
 class _Output:
     """Lines out of two byte streams, and the last characters of both."""
 
-    def __init__(self, on_line: OnLine | None) -> None:
+    def __init__(self, on_line: OnLine | None, progress: bool = False) -> None:
         self.tail = ""
         self._on_line = on_line
+        self._progress = progress
         self._rest = {"stdout": "", "stderr": ""}
         decoder = codecs.getincrementaldecoder("utf-8")
         self._decoders = {name: decoder(errors="replace") for name in self._rest}
@@ -118,6 +122,7 @@ class _Output:
     def feed(self, name: str, chunk: bytes, final: bool = False) -> None:
         text = self._decoders[name].decode(chunk, final)
         self.tail = (self.tail + text)[-TAIL:]
+        text = text.replace("\r", "\n") if self._progress else text
         *lines, rest = (self._rest[name] + text).split("\n")
         if final or len(rest) > LONGEST_LINE:
             lines, rest = ([*lines, rest] if rest else lines), ""

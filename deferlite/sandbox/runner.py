@@ -221,7 +221,7 @@ class Runner(asyncio.Protocol):
         return {
             "type": "configure",
             "modules": plan.modules,
-            "path": [str(path) for path in (plan.project, *plan.import_paths)],
+            "path": [str(path) for path in plan.path],
             "project": str(plan.project),
             "workdir": plan.workdir,
             "scratch": str(self._scratch),

@@ -8,9 +8,18 @@ import pytest
 
 from deferlite.model.errors import WorldError
 from deferlite.sandbox import git
+from deferlite.sandbox.refs import Tip, local_refs, remote_refs, tip_of
 from tests.services.watcher_fixtures import new_repository
 
 pytestmark = pytest.mark.anyio
+
+
+async def local_tip(checkout: git.Checkout, branch: str | None) -> Tip:
+    return tip_of(await local_refs(checkout), branch, str(checkout.path))
+
+
+async def remote_tip(address: str, branch: str | None) -> Tip:
+    return tip_of(await remote_refs(address, None), branch, address)
 
 
 async def test_a_checkout_a_bare_repository_and_a_linked_worktree(tmp_path: Path) -> None:
@@ -32,13 +41,13 @@ async def test_tips_of_local_and_remote_branches_are_the_same(tmp_path: Path) ->
     await repository.commit("second")
     checkout = await git.open_checkout(repository.path)
     for branch in ("main", "feature/ünï", None):
-        local = await git.local_tip(checkout, branch)
-        remote = await git.remote_tip(f"file://{repository.path}", branch)
+        local = await local_tip(checkout, branch)
+        remote = await remote_tip(f"file://{repository.path}", branch)
         assert (local.commit, local.branch) == (remote.commit, remote.branch)
-    assert (await git.local_tip(checkout, "main")).subject == "first: a subject"
+    assert (await local_tip(checkout, "main")).subject == "first: a subject"
     await repository.git("checkout", "-q", "--detach")
-    assert (await git.local_tip(checkout, None)).branch is None
-    assert (await git.remote_tip(f"file://{repository.path}", None)).branch is None
+    assert (await local_tip(checkout, None)).branch is None
+    assert (await remote_tip(f"file://{repository.path}", None)).branch is None
 
 
 @pytest.mark.parametrize("branch", ["mian", "feature/y", "nothing-like-it"])
@@ -47,9 +56,9 @@ async def test_a_missing_branch_names_those_that_are_near(tmp_path: Path, branch
     await repository.git("branch", "feature/x")
     checkout = await git.open_checkout(repository.path)
     with pytest.raises(git.RepositoryError, match=f'has no branch "{branch}": mend branch in the file') as local:
-        await git.local_tip(checkout, branch)
+        await local_tip(checkout, branch)
     with pytest.raises(git.RepositoryError) as remote:
-        await git.remote_tip(f"file://{repository.path}", branch)
+        await remote_tip(f"file://{repository.path}", branch)
     near = {
         "mian": "there is main)",
         "feature/y": "there is feature/x)",
@@ -60,7 +69,7 @@ async def test_a_missing_branch_names_those_that_are_near(tmp_path: Path, branch
 
 async def test_a_password_in_an_address_is_never_told(tmp_path: Path) -> None:
     with pytest.raises(WorldError) as error:
-        await git.remote_tip("http://me:hunter2@127.0.0.1:1/shop.git", None)
+        await remote_tip("http://me:hunter2@127.0.0.1:1/shop.git", None)
     assert "hunter2" not in str(error.value)
     assert "127.0.0.1:1/shop.git" in str(error.value)
 
@@ -68,7 +77,7 @@ async def test_a_password_in_an_address_is_never_told(tmp_path: Path) -> None:
 async def test_an_address_cannot_be_an_option_or_a_command(tmp_path: Path) -> None:
     for address in (f"--upload-pack=touch {tmp_path}/sprung", f"ext::touch {tmp_path}/sprung"):
         with pytest.raises(WorldError):
-            await git.remote_tip(address, None)
+            await remote_tip(address, None)
     assert not (tmp_path / "sprung").exists()
 
 
