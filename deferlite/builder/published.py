@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import anyio.to_thread
@@ -62,7 +63,7 @@ class PublishedBuilds:
             runtime="node" if manifest.runtime == "node" else "python",
             interpreter=venv / launch.executable,
             project=project,
-            import_paths=tuple(project / path for path in launch.import_paths),
+            import_paths=tuple(_inside(folder, project / path) for path in launch.import_paths),
             modules=manifest.modules,
             django_settings=launch.django_settings,
             read_only=(folder, venv, *map(Path, launch.read_only)),
@@ -73,3 +74,11 @@ class PublishedBuilds:
             mounts=now.run.mounts,
             workdir=now.run.workdir or ("project" if manifest.runtime == "python" else "scratch"),
         )
+
+
+def _inside(folder: Path, path: Path) -> Path:
+    """The path without dots. Code of the project had a hand in it: it may show nothing else of the machine."""
+    clean = Path(os.path.normpath(path))
+    if not clean.resolve().is_relative_to(folder.resolve()):
+        raise NotFound(f"the build imports from {path}, which is not part of it: build the environment again")
+    return clean

@@ -39,7 +39,9 @@ from types import ModuleType
 def main(arguments: list[str]) -> None:
     # Found by path, whatever deferlite the project has installed, and forgotten again: the project's own import
     # of deferlite must find the project's.
-    folder = sys.path.pop(0)
+    folder = os.path.dirname(os.path.abspath(__file__))
+    if sys.path and os.path.abspath(sys.path[0]) == folder:  # Not with PYTHONSAFEPATH.
+        del sys.path[0]
     for name, path in (("deferlite", folder + "/.."), ("deferlite.runner", folder)):
         package = ModuleType(name)
         package.__path__ = [path]

@@ -2,50 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import deferlite
-
-PACKAGE = Path(deferlite.__file__).parent
-DISCOVER = PACKAGE / "runner" / "discover.py"
-JOB = "from deferlite import defer\n\n@defer\ndef {name}(): ...\n"
-
-Discover = Callable[..., dict[str, Any]]
+from tests.discovering import JOB, Discovery, job, names
 
 
 @pytest.fixture
-def discover(tmp_path: Path) -> Discover:
-    """Write files, run discover.py over them, and return its answer."""
-
-    def run(files: dict[str, str], functions: Sequence[str] = (), **env: str) -> dict[str, Any]:
-        project = tmp_path / "project"
-        for name, text in files.items():
-            path = project / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        request, answer = tmp_path / "request.json", tmp_path / "answer.json"
-        asked = {"project": str(project), "functions": list(functions), "output": str(answer)}
-        request.write_text(json.dumps(asked))
-        variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE.parent), **env}
-        command = [sys.executable, str(DISCOVER), str(request)]
-        done = subprocess.run(command, cwd=project, env=variables, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        return {"output": done.stdout + done.stderr, **json.loads(answer.read_text())}
-
-    return run
-
-
-def names(answer: dict[str, Any]) -> list[str]:
-    assert "error" not in answer, answer["error"]
-    return [function["name"] for function in answer["functions"]]
+def discover(tmp_path: Path) -> Discovery:
+    return Discovery(tmp_path)
 
 
 LAYOUTS = {
@@ -56,12 +22,45 @@ LAYOUTS = {
     "a defer folder": {"defer/jobs.py": JOB},
     "a nested defer folder": {"shop/defer/deep/send-mail.py": JOB},
     "a package's __init__": {"shop/__init__.py": JOB},
+    "src as a namespace": {
+        "src/company/shop/jobs.py": "from company.shop import other\n" + JOB,
+        "src/company/shop/other.py": "",
+    },
+    "src as a package": {"src/__init__.py": "", "src/jobs.py": "from src import other\n" + JOB, "src/other.py": ""},
+    "src as a package without an __init__": {"src/jobs.py": "from src.other import x\n" + JOB, "src/other.py": "x = 1"},
+    "several packages": {
+        "web/__init__.py": "import jobs.mail",
+        "jobs/__init__.py": "",
+        "jobs/mail.py": "import models.user\n" + JOB,
+        "models/user.py": "",
+    },
+    "relative imports": {
+        "shop/jobs.py": "from . import other\nfrom .deep import more\n" + JOB,
+        "shop/other.py": "",
+        "shop/deep/more.py": "",
+    },
+    "a folder that is no identifier": {"my-app/jobs.py": "import helper\n" + JOB, "my-app/helper.py": ""},
+    "a package in such a folder": {
+        "apps/my-app/shop/__init__.py": "",
+        "apps/my-app/shop/jobs.py": "import shop\n" + JOB,
+    },
+    "a folder with dots": {"v1.2/jobs.py": JOB},
+    "a module of Python's name in a package": {
+        "shop/queue.py": JOB,
+        "shop/types.py": "",
+        "shop/__init__.py": "import queue\n",
+    },
+    "such a module in src": {"src/queue.py": JOB},
+    "a script of the same name": {"jobs.py": "", "src/jobs.py": JOB},
+    "a class": {
+        "jobs.py": "from deferlite import defer\nclass Jobs:\n    @staticmethod\n    @defer\n    def {name}(): ...\n"
+    },
     "a folder that is called build": {"shop/__init__.py": "", "shop/build/__init__.py": "", "shop/build/jobs.py": JOB},
 }
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_layouts(discover: Discover, layout: str) -> None:
+def test_layouts(discover: Discovery, layout: str) -> None:
     answer = discover({name: text.format(name="job") for name, text in LAYOUTS[layout].items()})
     assert names(answer) == ["job"]
     assert answer["functions"][0]["module"] in answer["modules"]
@@ -77,11 +76,11 @@ def test_layouts(discover: Discover, layout: str) -> None:
         "def main():\n    from deferlite import defer\n    return defer\n@main()\ndef job(): ...\n",
     ],
 )
-def test_however_it_is_marked(discover: Discover, marked: str) -> None:
+def test_however_it_is_marked(discover: Discovery, marked: str) -> None:
     assert names(discover({"jobs.py": marked})) == ["job"]
 
 
-def test_what_is_told_of_a_function(discover: Discover) -> None:
+def test_what_is_told_of_a_function(discover: Discovery) -> None:
     source = '''
 from __future__ import annotations
 from deferlite import defer
@@ -116,11 +115,11 @@ async def daily() -> None: ...
     assert (daily["metadata"]["cron"], daily["metadata"]["timezone"]) == ("0 8 * * *", "Europe/Paris")
 
 
-def test_a_function_imported_elsewhere_counts_once_at_home(discover: Discover) -> None:
+def test_a_function_imported_elsewhere_counts_once_at_home(discover: Discovery) -> None:
     answer = discover(
         {
             "shop/__init__.py": "from shop.zjobs import job\n",
-            "shop/zjobs.py": JOB.format(name="job"),
+            "shop/zjobs.py": job(),
             "shop/another.py": "from deferlite import defer\nfrom shop.zjobs import job as sent\n",
         }
     )
@@ -130,8 +129,8 @@ def test_a_function_imported_elsewhere_counts_once_at_home(discover: Discover) -
     assert answer["modules"] == ["shop.zjobs"]
 
 
-def test_what_is_left_alone(discover: Discover) -> None:
-    trap = JOB.format(name="trap") + "raise SystemExit('imported')\n"
+def test_what_is_left_alone(discover: Discovery) -> None:
+    trap = job("trap") + "raise SystemExit('imported')\n"
     left_alone = [
         "tests/jobs.py",
         "shop/tests/jobs.py",
@@ -147,16 +146,16 @@ def test_what_is_left_alone(discover: Discover) -> None:
         "my-venv/lib/jobs.py",
         "shop/__main__.py",
     ]
-    files = {"jobs.py": JOB.format(name="job"), "my-venv/pyvenv.cfg": "", **dict.fromkeys(left_alone, trap)}
+    files = {"jobs.py": job(), "my-venv/pyvenv.cfg": "", **dict.fromkeys(left_alone, trap)}
     assert names(discover(files)) == ["job"]
 
 
-def test_modules_that_only_enqueue_are_not_imported(discover: Discover) -> None:
+def test_modules_that_only_enqueue_are_not_imported(discover: Discovery) -> None:
     web = "import deferlite\nfrom deferlite import await_result\nraise SystemExit('it would serve')\n"
-    assert names(discover({"jobs.py": JOB.format(name="job"), "web.py": web})) == ["job"]
+    assert names(discover({"jobs.py": job(), "web.py": web})) == ["job"]
 
 
-def test_defer_by_way_of_the_project(discover: Discover) -> None:
+def test_defer_by_way_of_the_project(discover: Discovery) -> None:
     files = {
         "shop/__init__.py": "",
         "shop/queue.py": "from deferlite import defer\n",
@@ -168,16 +167,35 @@ def test_defer_by_way_of_the_project(discover: Discover) -> None:
     assert names(discover(files)) == ["one", "two"]
 
 
-def test_a_main_guard_does_not_run(discover: Discover) -> None:
-    assert names(discover({"jobs.py": JOB.format(name="job") + "if __name__ == '__main__':\n    1 / 0\n"})) == ["job"]
+DECORATORS = {
+    "a function": "import deferlite\ndef task(fn):\n    return deferlite.defer(retry=3)(fn)\n",
+    "options": "from deferlite import defer\ntask = defer(retry=3)\n",
+    "a partial": "import functools\nfrom deferlite import defer as later\ntask = functools.partial(later, retry=3)\n",
+    "another name": "from deferlite import defer\ntask = defer\n",
+}
 
 
-def test_functions_named_in_the_file_replace_detection(discover: Discover) -> None:
+@pytest.mark.parametrize("decorator", DECORATORS)
+def test_decorators_of_the_projects_own(discover: Discovery, decorator: str) -> None:
+    files = {
+        "shop/queue.py": DECORATORS[decorator] + "@task\ndef here(): ...\n",
+        "shop/there.py": "from shop.queue import task\n@task\ndef there(): ...\n",
+        "shop/web.py": "from shop.queue import here\nraise SystemExit('it would serve')\n",
+        "shop/celery.py": "from celery import task\n@task\ndef other(): ...\n",
+    }
+    assert names(discover(files)) == ["here", "there"]
+
+
+def test_a_main_guard_does_not_run(discover: Discovery) -> None:
+    assert names(discover({"jobs.py": job() + "if __name__ == '__main__':\n    1 / 0\n"})) == ["job"]
+
+
+def test_functions_named_in_the_file_replace_detection(discover: Discovery) -> None:
     files = {
         "shop/__init__.py": "",
-        "shop/jobs.py": JOB.format(name="one"),
-        "shop/tests/more.py": JOB.format(name="two"),
-        "other/jobs.py": JOB.format(name="three"),
+        "shop/jobs.py": job("one"),
+        "shop/tests/more.py": job("two"),
+        "other/jobs.py": job("three"),
     }
     assert names(discover(files, ["shop.jobs"])) == ["one"]
     assert names(discover(files, ["shop"])) == ["one"]
@@ -187,12 +205,12 @@ def test_functions_named_in_the_file_replace_detection(discover: Discover) -> No
     assert "no/where" in discover(files, ["no/where"])["error"]
 
 
-def test_django_is_set_up_first(discover: Discover) -> None:
+def test_django_is_set_up_first(discover: Discovery) -> None:
     files = {
         "site/manage.py": "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')\n",
         "site/shop/__init__.py": "",
         "site/shop/settings.py": "",
-        "site/shop/tasks.py": "import django\nassert django.ready\n" + JOB.format(name="job"),
+        "site/shop/tasks.py": "import django\nassert django.ready\n" + job(),
         "site/django.py": "import os\nready = False\ndef setup():\n    global ready\n"
         "    ready = os.environ['DJANGO_SETTINGS_MODULE'] == 'shop.settings'\n",
     }
@@ -202,15 +220,15 @@ def test_django_is_set_up_first(discover: Discover) -> None:
     assert answer["import_paths"][0] == "site"
 
 
-def test_output_of_the_project_stays_its_own(discover: Discover) -> None:
-    answer = discover({"jobs.py": 'print(\'{"error": "fake"}\')\n' + JOB.format(name="job")})
+def test_output_of_the_project_stays_its_own(discover: Discovery) -> None:
+    answer = discover({"jobs.py": 'print(\'{"error": "fake"}\')\n' + job()})
     assert names(answer) == ["job"]
     assert "fake" in answer["output"]
 
 
-def test_threads_and_exit_handlers_do_not_hold_it_up(discover: Discover) -> None:
+def test_threads_and_exit_handlers_do_not_hold_it_up(discover: Discovery) -> None:
     lingering = "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\n"
-    assert names(discover({"jobs.py": lingering + JOB.format(name="job")})) == ["job"]
+    assert names(discover({"jobs.py": lingering + job()})) == ["job"]
 
 
 WRONG = {
@@ -232,7 +250,7 @@ WRONG = {
     ),
     "an exit": ({"jobs.py": "from deferlite import defer\nraise SystemExit(3)\n"}, ["SystemExit", "__main__"]),
     "two of one name": (
-        {"a.py": JOB.format(name="job"), "b.py": "\n" + JOB.format(name="job")},
+        {"a.py": job(), "b.py": "\n" + job()},
         ['two background functions are named "job"', "a.py, line 3", "b.py, line 4"],
     ),
     "no functions": ({"jobs.py": "print('hello')\n"}, ["no background functions", "1 Python files", "@defer"]),
@@ -248,7 +266,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("fault", WRONG)
-def test_what_is_wrong_is_named(discover: Discover, fault: str) -> None:
+def test_what_is_wrong_is_named(discover: Discovery, fault: str) -> None:
     files, expected = WRONG[fault]
     error = discover(files)["error"]
     assert [part for part in expected if part not in error] == [], error

@@ -25,6 +25,7 @@ class FoundFunction(msgspec.Struct, kw_only=True):
     is_async: bool
     parameters: tuple[Parameter, ...] = ()
     metadata: dict[str, Any] = {}
+    aliases: Any = ()
     doc: str = ""
     file: str = ""
     line: int = 0
@@ -70,8 +71,11 @@ def _answer(path: Path) -> bytes:
 
 def make_manifest(runtime: str, found: Found, launch: Launch) -> Manifest:
     """Raises:
-    BuildError: an option of a function is wrong; the message names its place.
+    BuildError: an option or an alias of a function is wrong; the message names its place. Or ``launch`` leads out of
+        the build's folder.
     """
+    _check_aliases(found.functions)
+    _check_paths(launch)
     return Manifest(
         runtime=runtime,
         interpreter=found.interpreter,
@@ -81,11 +85,44 @@ def make_manifest(runtime: str, found: Found, launch: Launch) -> Manifest:
     )
 
 
+def _check_paths(launch: Launch) -> None:
+    """Code of the project had a hand in them, and the runner's box shows what they name."""
+    for path in launch.import_paths:
+        inside = Path(os.path.normpath(Path(launch.project, path)))
+        if inside.is_absolute() or inside.parts[:1] == ("..",):
+            raise BuildError(f"modules are to be imported from {path}, which leads out of the build")
+
+
+def _check_aliases(functions: tuple[FoundFunction, ...]) -> None:
+    """A former name stands for one function, and for none that is there still."""
+    places = {function.name: function for function in functions}
+    owners: dict[str, FoundFunction] = {}
+    for function in functions:
+        if not isinstance(function.aliases, list | tuple):
+            raise BuildError(f'{_place(function)}: aliases is a list of its former names, such as aliases=["send"]')
+        for alias in function.aliases:
+            if not isinstance(alias, str) or not alias.strip():
+                raise BuildError(f"{_place(function)}: an alias is a former name as text, not {alias!r}")
+            if alias == function.name:
+                raise BuildError(f'{_place(function)}: its alias "{alias}" is its own name: remove it')
+            if alias in places:
+                raise BuildError(f'{_place(function)}: its alias "{alias}" is the name of {_place(places[alias])}')
+            other = owners.setdefault(alias, function)
+            if other is not function:
+                raise BuildError(
+                    f'{_place(function)}: its alias "{alias}" is an alias of {_place(other)} too: remove one'
+                )
+
+
+def _place(found: FoundFunction) -> str:
+    return f"function {found.name} ({found.file}, line {found.line})"
+
+
 def _spec(found: FoundFunction) -> FunctionSpec:
     try:
         options = _options(found.metadata)
     except (TypeError, ValueError) as error:
-        raise BuildError(f"function {found.name} ({found.file}, line {found.line}): {error}") from None
+        raise BuildError(f"{_place(found)}: {error}") from None
     return FunctionSpec(
         name=found.name,
         module=found.module,
@@ -93,6 +130,7 @@ def _spec(found: FoundFunction) -> FunctionSpec:
         is_async=found.is_async,
         parameters=found.parameters,
         options=options,
+        aliases=tuple(dict.fromkeys(found.aliases)),
         doc=found.doc[:500],
         file=found.file,
         line=found.line,
