@@ -1,9 +1,9 @@
-"""One build told as a pipeline: fetch, install, generate, compile, publish."""
+"""One build told as a pipeline: fetch, make by a builder, publish."""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -12,18 +12,26 @@ import anyio.to_thread
 import msgspec
 
 from deferlite.builder import variables
-from deferlite.builder.journal import Journal
+from deferlite.builder.builders import Builder, OwnBuilder
+from deferlite.builder.canaries import Canaries
+from deferlite.builder.journal import Progress
 from deferlite.builder.layout import BuildFolder, Layout
-from deferlite.builder.runtimes import Installed, Runtime
-from deferlite.builder.source import Sources, project_folder
-from deferlite.builder.workspace import Workspace, expect
+from deferlite.builder.protocol import PROTOCOL, BuildOrder
+from deferlite.builder.source import Sources, history_of, project_folder
+from deferlite.builder.twins import Twins, inputs_digest
 from deferlite.model.build import Build, BuildState
-from deferlite.model.clock import Clock
+from deferlite.model.changes import Commit
 from deferlite.model.environment import EnvironmentConfig
-from deferlite.model.errors import BuildError
+from deferlite.model.errors import DeferliteError
 from deferlite.model.function import Manifest
 from deferlite.sandbox.levels import SandboxStatus
+from deferlite.sandbox.refs import commits_between
 from deferlite.store import Store
+
+log = logging.getLogger("deferlite.builder")
+
+MOST_COMMITS = 50
+"""Commits that are kept of what a build adds."""
 
 
 class Pipeline:
@@ -34,98 +42,95 @@ class Pipeline:
         store: Store,
         layout: Layout,
         status: SandboxStatus,
-        clock: Clock,
-        runtimes: Mapping[str, Runtime],
+        own: OwnBuilder,
+        canaries: Canaries,
         sources: Sources,
     ) -> None:
         self._store = store
         self._layout = layout
         self._status = status
-        self._clock = clock
-        self._runtimes = runtimes
+        self._own = own
+        self._canaries = canaries
         self._sources = sources
+        self._twins = Twins(store, layout)
 
-    async def run(self, build: Build, config: EnvironmentConfig, journal: Journal) -> Manifest:
+    async def run(self, build: Build, config: EnvironmentConfig, progress: Progress) -> Build:
         """Carry the build out; its folder stays behind in whatever state when this raises or is cancelled.
 
         Raises:
             DeferliteError: the project, the world or the box; the message is fit for the build's error.
         """
         folder = self._layout.build(build.environment, build.id)
-        await self._store.builds.advance(build.id, BuildState.STARTED)
-        runtime = self._runtime(config)
-        await self._store.builds.advance(build.id, BuildState.CLONING)
-        await anyio.Path(folder.path).mkdir(parents=True)
-        await self._sources.fetch(config, build.commit, build.branch, folder.source, journal.say)
-        workspace = await self._workspace(build, config, folder, journal)
+        await progress.step(BuildState.STARTED)
         async with AsyncExitStack() as stack:
-            async with workspace.scratch():
-                manifest = await self._make(build, workspace, runtime, stack)
-            await self._store.builds.advance(build.id, BuildState.PUBLISHING)
+            builder = await self._builder(config, progress, stack)
+            progress.say(f"builder deferlite {builder.version} (protocol {PROTOCOL})")
+            await progress.step(BuildState.CLONING)
+            await anyio.Path(folder.path).mkdir(parents=True)
+            env = await anyio.to_thread.run_sync(variables.read_env, config.env)
+            inputs = inputs_digest(build, config, env, builder.key)
+            manifest = await self._twins.take_over(build, inputs, folder, progress)
+            if manifest is None:
+                await self._sources.fetch(config, build.commit, build.branch, folder.source, progress.say)
+                order = await self._order(build, config, env, folder)
+                manifest = await builder.make(order, progress, stack)
+            await progress.step(BuildState.PUBLISHING)
             # From here on it is published whatever else is asked: a folder with a manifest has its row.
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(seal, folder, msgspec.json.encode(manifest))
-                await journal.flush()
-                await self._store.builds.publish(build.id, manifest)
-        return manifest
+                await anyio.to_thread.run_sync(seal, folder, msgspec.json.encode(manifest), inputs)
+                await progress.close()
+                done = await self._publish(build, config, manifest, builder.version)
+        return done
 
-    async def _make(self, build: Build, workspace: Workspace, runtime: Runtime, stack: AsyncExitStack) -> Manifest:
-        """All that runs the project's code."""
-        await self._store.builds.advance(build.id, BuildState.INSTALLING)
-        installed = await self._install(workspace, runtime, stack)
-        prebuild = workspace.config.build.prebuild
-        if prebuild is not None:
-            await self._store.builds.advance(build.id, BuildState.GENERATING)
-            await self._prebuild(workspace, installed, prebuild)
-        await self._store.builds.advance(build.id, BuildState.COMPILING)
-        return await runtime.discover(workspace, installed)
+    async def _publish(self, build: Build, config: EnvironmentConfig, manifest: Manifest, builder: str) -> Build:
+        commits, more = await self._commits(build, config)
+        return await self._store.builds.publish(build.id, manifest, builder=builder, commits=commits, more_commits=more)
 
-    def _runtime(self, config: EnvironmentConfig) -> Runtime:
-        name = config.build.runtime or "python"
-        if name not in self._runtimes:
-            there = ", ".join(self._runtimes)
-            raise BuildError(f'[build] runtime = "{name}" is not there yet: this deferlite builds {there}')
-        return self._runtimes[name]
+    async def _commits(self, build: Build, config: EnvironmentConfig) -> tuple[tuple[Commit, ...], int]:
+        """What the build adds to the live one, as far as the repository knows: nothing else depends on it."""
+        live = (await self._store.environments.get(build.environment)).live_build_id
+        try:
+            before = None if live is None else (await self._store.builds.get(live)).commit
+            history = await history_of(self._layout, config)
+            if before is None or build.commit is None or history is None:
+                return (), 0
+            return await commits_between(history, before, build.commit, MOST_COMMITS)
+        except (DeferliteError, OSError):
+            log.warning("environment %s: the commits of build %d are not known", build.environment, build.number)
+            return (), 0
 
-    async def _workspace(
-        self, build: Build, config: EnvironmentConfig, folder: BuildFolder, journal: Journal
-    ) -> Workspace:
+    async def _builder(self, config: EnvironmentConfig, progress: Progress, stack: AsyncExitStack) -> Builder:
+        if config.build.builder in (None, self._own.version):
+            return self._own
+        return await self._canaries.find(config.build.builder, progress, stack)
+
+    async def _order(
+        self, build: Build, config: EnvironmentConfig, env: dict[str, str], folder: BuildFolder
+    ) -> BuildOrder:
         environment = await self._store.environments.get(build.environment)
-        return Workspace(
-            build=build,
-            config=config,
-            layout=self._layout,
-            folder=folder,
-            project=await anyio.to_thread.run_sync(project_folder, folder.source, config.directory),
-            env=await anyio.to_thread.run_sync(variables.read_env, config.env),
-            status=self._status,
-            journal=journal,
-            hidden=self._layout.hidden(environment.source),
+        project = await anyio.to_thread.run_sync(project_folder, folder.source, config.directory)
+        return BuildOrder(
+            id=build.id,
+            environment=build.environment,
+            settings=msgspec.to_builtins(config.build),
+            env=env,
+            home=str(self._layout.home),
+            folder=str(folder.path),
+            project=str(project),
+            hidden=tuple(map(str, self._layout.hidden(environment.source))),
+            sandbox=self._status.level.value,
+            bwrap=self._status.bwrap,
         )
 
-    async def _install(self, workspace: Workspace, runtime: Runtime, stack: AsyncExitStack) -> Installed:
-        plan = await anyio.to_thread.run_sync(runtime.plan, workspace.files, workspace.config.build)
-        for note in plan.notes:
-            workspace.journal.say(note)
-        return await runtime.install(workspace, plan, stack)
 
-    async def _prebuild(self, workspace: Workspace, installed: Installed, command: str) -> None:
-        workspace.journal.say(f"$ {command}")
-        done = await workspace.command(
-            ["sh", "-c", command],
-            venv=installed.venv,
-            read_only=(installed.venv, *installed.read_only),
-        )
-        expect(done, f"[build] prebuild = {command!r}", "mend the command or what it runs")
-
-
-def seal(folder: BuildFolder, manifest: bytes) -> None:
+def seal(folder: BuildFolder, manifest: bytes, inputs: str) -> None:
     """Write the manifest, which makes the folder a published build, and take the right to write away. Blocks."""
+    folder.inputs.write_text(inputs)
     partial = folder.path / "manifest.partial"
     partial.write_bytes(manifest)
     partial.replace(folder.manifest)
-    for name, _, files in os.walk(folder.source):
-        for file in files:
-            path = Path(name, file)
+    for name, folders, files in os.walk(folder.source, topdown=False):
+        for path in (Path(name, one) for one in (*files, *folders)):
             if not path.is_symlink():
                 path.chmod(path.stat().st_mode & 0o555)
+    folder.source.chmod(folder.source.stat().st_mode & 0o555)

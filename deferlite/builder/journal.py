@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 
 import anyio
 
 from deferlite.bus import Bell
-from deferlite.model.clock import Clock
+from deferlite.model.build import BuildState
+from deferlite.model.clock import SECOND, Clock
 from deferlite.model.errors import DeferliteError
 from deferlite.model.execution import LogLine
 from deferlite.store import Store
@@ -17,12 +19,15 @@ log = logging.getLogger("deferlite.builder")
 GATHER_SECONDS = 0.15
 LONGEST_TEXT = 8192
 MOST_LINES = 50_000
+MOST_CHARACTERS = 16 * 1024 * 1024
+LAST_LINES = 200
+"""What is kept of a longer log: its beginning up to these two, and its end."""
 
 
 class Journal:
     """Takes lines at any time; ``keep`` writes them until it is cancelled.
 
-    After ``flush`` all lines said before it are written: flushed before a build's end, its log is whole at its end.
+    After ``flush`` the lines said before it are written, after ``close`` all: the log of a build is whole at its end.
     """
 
     def __init__(self, store: Store, build_id: str, clock: Clock) -> None:
@@ -30,7 +35,8 @@ class Journal:
         self._build_id = build_id
         self._clock = clock
         self._waiting: list[LogLine] = []
-        self._count = 0
+        self._last: deque[LogLine] = deque(maxlen=LAST_LINES)
+        self._lines = self._characters = self._left_out = 0
         self._bell = Bell()
         self._writing = anyio.Lock()
 
@@ -40,12 +46,25 @@ class Journal:
 
     def line(self, stream: str, text: str) -> None:
         """A line of a command's output."""
-        self._count += 1
-        if self._count == MOST_LINES:
-            stream, text = "system", f"the log ends here: it has {MOST_LINES} lines"
-        if self._count <= MOST_LINES:
-            self._waiting.append(LogLine(self._clock.now(), stream, storable(text[:LONGEST_TEXT])))
+        line = LogLine(self._clock.now(), stream, storable(text[:LONGEST_TEXT]))
+        self._lines += 1
+        self._characters += len(line.text)
+        if self._lines > MOST_LINES or self._characters > MOST_CHARACTERS:
+            self._left_out += len(self._last) == LAST_LINES
+            self._last.append(line)
+        else:
+            self._waiting.append(line)
             self._bell.ring()
+
+    async def close(self) -> None:
+        """Write what is left: no line comes any more."""
+        if self._left_out:
+            text = f"{self._left_out} lines are left out here: the log is too long"
+            self._waiting.append(LogLine(self._last[0].time, "system", text))
+        self._waiting += self._last
+        self._last.clear()
+        self._left_out = 0
+        await self.flush()
 
     async def keep(self) -> None:
         while True:
@@ -65,6 +84,43 @@ class Journal:
             await self._store.logs.append_build(self._build_id, lines)
         except DeferliteError:
             log.exception("build %s: %d lines of its log could not be written", self._build_id, len(lines))
+
+
+class Progress:
+    """Hears one build at work: its states go into its row, its lines and how long each state took into its log."""
+
+    def __init__(self, store: Store, build_id: str, journal: Journal, clock: Clock) -> None:
+        self._store = store
+        self._build_id = build_id
+        self._journal = journal
+        self._clock = clock
+        self._state = BuildState.CREATED
+        self._since = clock.now()
+
+    def say(self, text: str) -> None:
+        self._journal.say(text)
+
+    def line(self, stream: str, text: str) -> None:
+        self._journal.line(stream, text)
+
+    async def step(self, state: BuildState) -> None:
+        """Enter ``state``. Raises Conflict: the build has ended, or the state does not follow."""
+        if self._state not in (BuildState.CREATED, BuildState.STARTED):
+            self.say(f"{self._state} took {self._seconds()}")
+        await self._store.builds.advance(self._build_id, state)
+        self._state, self._since = state, self._clock.now()
+
+    def failed(self, error: str) -> None:
+        if self._state is not BuildState.CREATED:
+            self.say(f"{self._state} ended after {self._seconds()}")
+        # The rest of it is the end of a command's output, which the log has already.
+        self.say(error.partition("\n")[0])
+
+    async def close(self) -> None:
+        await self._journal.close()
+
+    def _seconds(self) -> str:
+        return f"{(self._clock.now() - self._since) / SECOND:.2f} s"
 
 
 def storable(text: str) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import anyio.to_thread
 import msgspec
 
 MANIFEST = "manifest.json"
+_REMOVALS = 3
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -42,7 +45,21 @@ class Layout(msgspec.Struct, frozen=True):
 
     def uv_cache(self, environment: str) -> Path:
         """One each: packages of a private index are read by their own environment only."""
-        return self.cache / "uv" / environment
+        return self.uv_caches / environment
+
+    @property
+    def uv_caches(self) -> Path:
+        return self.cache / "uv"
+
+    @property
+    def locks(self) -> Path:
+        """Who is at work with what of the cache, as files that processes lock."""
+        return self.cache / "locks"
+
+    @property
+    def builders(self) -> Path:
+        """Other versions of deferlite that ``[build] builder`` asks for."""
+        return self.cache / "builders"
 
     @property
     def git(self) -> Path:
@@ -74,6 +91,11 @@ class BuildFolder(msgspec.Struct, frozen=True):
         return self.path / "venv"
 
     @property
+    def metadata(self) -> Path:
+        """The project as a distribution: its dist-info, and where it has to be built what that made."""
+        return self.path / "metadata"
+
+    @property
     def scratch(self) -> Path:
         """HOME and TMPDIR of the build's commands; gone once it is published."""
         return self.path / "scratch"
@@ -82,13 +104,19 @@ class BuildFolder(msgspec.Struct, frozen=True):
     def manifest(self) -> Path:
         return self.path / MANIFEST
 
+    @property
+    def inputs(self) -> Path:
+        """A digest of all that the build came out of: another build of the same takes its tree over."""
+        return self.path / "inputs"
+
 
 def remove_leftovers(layout: Layout) -> list[Path]:
     """Remove what a killed server left half-made; return what it was. Blocks; call it before the first build starts."""
     unfinished = [path for path in _folders(layout.builds, "*/*") if not (path / MANIFEST).exists()]
     unfinished += [path for path in _folders(layout.all_dependencies, "*") if not is_complete(path)]
+    unfinished += [path for path in _folders(layout.builders, "*") if not is_complete(path)]
     for path in unfinished:
-        shutil.rmtree(path, ignore_errors=True)
+        remove(path)
     return unfinished
 
 
@@ -97,7 +125,34 @@ def _folders(parent: Path, pattern: str) -> list[Path]:
 
 
 async def remove_tree(folder: Path) -> None:
-    await anyio.to_thread.run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+    await anyio.to_thread.run_sync(remove, folder)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder with all that is in it, as far as that is possible. Blocks.
+
+    Folders may be read-only, as a published build's are, and another may be removing or still writing there.
+    """
+    for _ in range(_REMOVALS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.lexists(folder):
+            return
+        if folder.is_symlink() or not folder.is_dir():
+            folder.unlink(missing_ok=True)
+        else:
+            _open_folders(folder)
+
+
+def _open_folders(folder: Path) -> None:
+    """Make every folder of a tree one that this user may change. Follows no link."""
+    with suppress(OSError):
+        folder.chmod(0o700)
+    # From the top: each is open before the walk goes down into it.
+    for name, inner, _ in os.walk(folder):
+        for path in (Path(name, one) for one in inner):
+            if not path.is_symlink():
+                with suppress(OSError):
+                    path.chmod(0o700)
 
 
 def complete_marker(dependencies: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
+import re
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +25,10 @@ class Files(Protocol):
         ...
 
     def is_folder(self, name: str) -> bool: ...
+
+    def names(self, folder: str) -> tuple[str, ...]:
+        """What lies in a folder, sorted; nothing where there is no such folder."""
+        ...
 
 
 class TreeFiles:
@@ -48,33 +53,74 @@ class TreeFiles:
         path = self._inside(name)
         return path is not None and path.is_dir()
 
+    def names(self, folder: str) -> tuple[str, ...]:
+        path = self._inside(folder)
+        return tuple(sorted(one.name for one in path.iterdir())) if path is not None and path.is_dir() else ()
+
     def _inside(self, name: str) -> Path | None:
         path = Path(os.path.realpath(self._project / name))
         return path if path.is_relative_to(self._root) else None
 
 
 class Command(msgspec.Struct, frozen=True):
-    """One command of an install: ``{uv}``, ``{python}``, ``{venv}`` and ``{excludes}`` stand for paths."""
+    """One command of an install. A word may begin with a place in braces, as in ``{given}/requirements.txt``:
+
+    ``uv``, ``python`` (of the virtual environment), ``interpreter`` (that it is made from), ``venv``, ``project``,
+    ``given`` (files that the plan writes) and ``taken`` (files that commands write for those behind them).
+    """
 
     argv: tuple[str, ...]
     shell: bool = False
     """``argv`` is one line as the environment file says it, for ``sh -c``."""
+    output: str = ""
+    """A file of ``taken`` that gets what the command prints."""
+    faults: tuple[tuple[str, str], ...] = ()
+    """Words that the command says when it fails, and what is then wrong and the cure."""
+    may_fail: str = ""
+    """What the log says then; without it the build fails."""
 
     def filled(self, places: dict[str, str]) -> list[str]:
         if self.shell:
             return ["sh", "-c", self.argv[0]]
-        return [_fill(word, places) for word in self.argv]
+        words = [_fill(word, places) for word in self.argv]
+        if self.output:
+            return ["sh", "-c", 'exec "$@" > "$0"', f"{places['taken']}/{self.output}", *words]
+        return words
+
+    def cure(self, said: str) -> str:
+        """What is wrong as far as ``said`` tells, or nothing."""
+        flat = " ".join(said.split())
+        return next((cure for words, cure in self.faults if words in flat), "")
+
+
+_PLACE = re.compile(r"\{([a-z]+)\}")
 
 
 def _fill(word: str, places: dict[str, str]) -> str:
-    return places[word[1:-1]] if word.startswith("{") and word.endswith("}") else word
+    place = _PLACE.match(word)
+    return places[place[1]] + word[place.end() :] if place else word
 
 
 class InterpreterRequest(msgspec.Struct, frozen=True):
-    """Which interpreter is wanted, such as ``3.12`` or ``>=3.11,<3.13``, and which file says so."""
+    """Which interpreter is wanted, such as ``3.12``, ``>=3.11,<3.13`` or a path, and which file says so."""
 
     wanted: str
     source: str
+    otherwise: str | None = None
+    """What is taken, and told, where ``wanted`` is not there."""
+
+
+class OwnProject(msgspec.Struct, frozen=True, kw_only=True):
+    """The project as a distribution: what ``importlib.metadata`` tells about it."""
+
+    name: str
+    version: str | None
+    """None: only the project's build back-end knows it."""
+    requires: tuple[str, ...] = ()
+    entry_points: dict[str, dict[str, str]] = {}
+    """Group, name, and the object's ``module:attribute``."""
+    compiled: bool = False
+    """It has parts that do not work as they lie in the tree, such as C extensions."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,13 +128,23 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     runtime: str
     kind: str
-    """What names the dependencies: ``uv.lock``, ``requirements.txt``, ``pyproject.toml``, ``install`` or ``none``."""
+    """What names the dependencies: a name of ``kinds.KINDS`` such as ``uv.lock``, ``install`` or ``none``."""
     interpreter: InterpreterRequest | None
     commands: tuple[Command, ...]
     inputs: dict[str, str] = {}
-    """Name and SHA-256 of every file that decides about the dependencies."""
+    """Name and SHA-256 of every file, or part of one, that decides about the dependencies."""
+    given: dict[str, str] = {}
+    """Files that the commands find in ``{given}``, and their text."""
+    overrides: tuple[str, ...] = ()
+    """Requirements that are installed over what the project names."""
+    indexes: tuple[str, ...] = ()
+    """Lines of requirements files that say where packages come from; the overrides come from there too."""
     shared: bool = True
     """Other builds with the same inputs may use the same installed dependencies."""
+    import_roots: tuple[str, ...] = ()
+    """Folders of the project that modules are imported from, besides those that are always looked at."""
+    own: OwnProject | None = None
+    """None: the project is no distribution."""
     notes: tuple[str, ...] = ()
     """What the build's log tells about the choice."""
 

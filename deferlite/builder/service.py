@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from collections import Counter
 
 import anyio
 import anyio.abc
 import anyio.to_thread
 
 from deferlite.builder.build import Pipeline
-from deferlite.builder.journal import Journal, storable
+from deferlite.builder.builders import OwnBuilder
+from deferlite.builder.canaries import Canaries
+from deferlite.builder.journal import Journal, Progress, storable
 from deferlite.builder.layout import Layout, remove_leftovers
-from deferlite.builder.runtimes import Runtime
-from deferlite.builder.runtimes.python import PythonRuntime
+from deferlite.builder.program import make_runtimes
 from deferlite.builder.source import Sources
+from deferlite.builder.tidying import Tidying
 from deferlite.builder.trash import Trash
 from deferlite.bus import Bell, Bus
-from deferlite.model.build import Build
+from deferlite.model.build import CANCELLED, Build, BuildState, Trigger
 from deferlite.model.clock import Clock
-from deferlite.model.errors import Conflict, DeferliteError, NotFound
-from deferlite.model.events import BuildRequested
+from deferlite.model.errors import Conflict, DeferliteError, NotFound, StoreError, WorldError
+from deferlite.model.events import BuildCancelRequested, BuildRequested
 from deferlite.sandbox.levels import SandboxStatus
 from deferlite.store import Store
 
@@ -28,14 +32,21 @@ log = logging.getLogger("deferlite.builder")
 RETRY_SECONDS = 5.0
 """Pause of an environment's builds when the store does not answer."""
 
+LITTLE_DISK = 16 * 1024 * 1024
+"""Bytes that are as good as none."""
+
+MOST_OVERTAKEN = 2
+"""Builds of an environment that are overtaken in a row: the next one is let finish, or fast commits would starve it."""
+
 
 class Job:
-    """A build at work. ``overtaken_by`` is set before its scope is cancelled for a newer one."""
+    """A build at work. Why its scope is cancelled is set before it is."""
 
     def __init__(self, build: Build) -> None:
         self.build = build
         self.scope = anyio.CancelScope()
-        self.overtaken_by: str | None = None
+        self.overtaken_by: Build | None = None
+        self.unwanted = False
 
 
 class BuildService:
@@ -49,45 +60,72 @@ class BuildService:
         status: SandboxStatus,
         clock: Clock,
         max_builds: int = 2,
-        runtimes: tuple[Runtime, ...] | None = None,
     ) -> None:
         self._store = store
         self._bus = bus
         self._layout = layout
         self._clock = clock
         self._max_builds = max_builds
-        self._runtimes = runtimes if runtimes is not None else (PythonRuntime(layout),)
-        by_name = {runtime.name: runtime for runtime in self._runtimes}
-        self._pipeline = Pipeline(store, layout, status, clock, by_name, Sources(layout))
-        self._trash = Trash(store, layout, self._runtimes)
+        runtimes = make_runtimes(layout)
+        canaries = Canaries(layout, status)
+        self._pipeline = Pipeline(store, layout, status, OwnBuilder(runtimes), canaries, Sources(layout))
+        self._trash = Trash(store, layout, tuple(runtimes.values()), canaries, clock)
         self._running: dict[str, Job] = {}
+        self._overtaken: Counter[str] = Counter()
+        self._asked: list[str] = []
         self._bell = Bell()
 
     async def run(self) -> None:
-        with self._bus.listening(BuildRequested, self._requested):
+        with (
+            self._bus.listening(BuildRequested, self._requested),
+            self._bus.listening(BuildCancelRequested, self._cancelled),
+        ):
             left = await anyio.to_thread.run_sync(remove_leftovers, self._layout)
             if left:
                 log.info("removed %d folders that unfinished builds left", len(left))
             async with anyio.create_task_group() as tasks:
+                tasks.start_soon(Tidying(self._store, self._bus, self._layout, self._trash).run)
                 self._bell.ring()
                 while True:
                     await self._bell.wait()
-                    await self._start_waiting(tasks)
+                    await self._look(tasks)
 
     def _requested(self, event: BuildRequested) -> None:
-        job = self._running.get(event.environment)
-        if job is not None and job.build.id != event.build_id:
-            job.overtaken_by = event.build_id
-            job.scope.cancel()
+        self._asked.append(event.build_id)
         self._bell.ring()
+
+    def _cancelled(self, event: BuildCancelRequested) -> None:
+        job = self._running.get(event.environment)
+        if job is not None and job.build.id == event.build_id:
+            job.unwanted = True
+            job.scope.cancel()
+
+    async def _look(self, tasks: anyio.abc.TaskGroup) -> None:
+        try:
+            while self._asked:
+                await self._overtake(self._asked.pop(0))
+            await self._start_waiting(tasks)
+        except DeferliteError:
+            log.exception("the next build cannot be read")
+
+    async def _overtake(self, build_id: str) -> None:
+        """End the build at work for a newer one of its environment, where that stands for it."""
+        try:
+            newer = await self._store.builds.get(build_id)
+        except NotFound:
+            return
+        job = self._running.get(newer.environment)
+        if job is None or job.build.number >= newer.number or newer.finished_at is not None:
+            return
+        aside = newer.trigger is Trigger.MANUAL and newer.commit != job.build.commit
+        if not aside and job.overtaken_by is None and self._overtaken[newer.environment] < MOST_OVERTAKEN:
+            self._overtaken[newer.environment] += 1
+            job.overtaken_by = newer
+            job.scope.cancel()
 
     async def _start_waiting(self, tasks: anyio.abc.TaskGroup) -> None:
         while len(self._running) < self._max_builds:
-            try:
-                build = await self._store.builds.next_created(exclude=tuple(self._running))
-            except DeferliteError:
-                log.exception("the next build cannot be read")
-                return
+            build = await self._store.builds.next_created(exclude=tuple(self._running))
             if build is None:
                 return
             job = self._running[build.environment] = Job(build)
@@ -95,59 +133,79 @@ class BuildService:
 
     async def _work(self, job: Job) -> None:
         try:
-            await self._build(job)
+            error = await self._build(job)
+            if job.overtaken_by is None:
+                del self._overtaken[job.build.environment]
+            await self._end(job.build, error)
         except Exception:
             log.exception("build %s: its end could not be written", job.build.id)
-            await anyio.sleep(RETRY_SECONDS)
         finally:
             del self._running[job.build.environment]
             self._bell.ring()
 
-    async def _build(self, job: Job) -> None:
+    async def _build(self, job: Job) -> str | None:
+        """Carry it out, with its log; returns what went wrong, or None."""
         build = job.build
         journal = Journal(self._store, build.id, self._clock)
-        error: str | None = "cancelled"
+        progress = Progress(self._store, build.id, journal, self._clock)
+        error: str | None = CANCELLED
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(journal.keep)
             with job.scope:
-                error = await self._attempt(build, journal)
-            if job.scope.cancelled_caught:
-                error = await self._overtaken(job)
+                error = await self._attempt(build, progress)
+            if job.overtaken_by is not None and job.scope.cancelled_caught and not job.unwanted:
+                newer = job.overtaken_by
+                error = f"overtaken by build {newer.number} ({(newer.commit or 'worktree')[:12]})"
             if error is not None:
-                # The rest of it is the end of a command's output, which the log has already.
-                journal.say(error.partition("\n")[0])
+                progress.failed(error)
             tasks.cancel_scope.cancel()
         with anyio.CancelScope(shield=True):
-            await journal.flush()
-            await self._finish(build, error)
+            await journal.close()
+        return error
 
-    async def _attempt(self, build: Build, journal: Journal) -> str | None:
-        """Carry it out; returns what went wrong, or None."""
+    async def _attempt(self, build: Build, progress: Progress) -> str | None:
+        """Returns what went wrong, or None."""
         try:
             config = await self._store.builds.config(build.id)
             with anyio.move_on_after(config.build.timeout) as limit:
-                await self._pipeline.run(build, config, journal)
+                done = await self._pipeline.run(build, config, progress)
+                state = "is live" if done.live else "waits to be promoted" if done.held else "is good, and not live"
+                log.info("environment %s: build %d %s", build.environment, build.number, state)
             if limit.cancelled_caught:
                 seconds = f"{config.build.timeout:g} s"
                 return f"the build took longer than {seconds}: make it shorter, or raise [build] timeout"
+        except WorldError as error:
+            return storable(await anyio.to_thread.run_sync(self._with_disk, build, str(error)))
         except DeferliteError as error:
             return storable(str(error))
+        except OSError as error:
+            said = f"{error.strerror or error}: {error.filename}; free some space, or mend the folder's rights"
+            return storable(said)
         except Exception as error:
             log.exception("build %s failed inside deferlite", build.id)
             return storable(f"(internal) {type(error).__name__}: {error}")
         return None
 
-    async def _overtaken(self, job: Job) -> str:
-        try:
-            newer = await self._store.builds.get(job.overtaken_by or "")
-        except NotFound:
-            return "overtaken by a newer build"
-        return f"overtaken by build {newer.number} ({(newer.commit or 'worktree')[:12]})"
+    def _with_disk(self, build: Build, error: str) -> str:
+        """Not every program says that a full disk made it fail."""
+        folder = self._layout.build(build.environment, build.id).path
+        if not folder.is_dir() or (free := shutil.disk_usage(folder).free) > LITTLE_DISK or "disk is full" in error:
+            return error
+        return f"the disk of {folder} has {free >> 20} MiB left, so free some space: {error}"
+
+    async def _end(self, build: Build, error: str | None) -> None:
+        """Write the end, as soon as the store takes it: its disk may be the full one."""
+        while True:
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self._finish(build, error)
+                return
+            except StoreError:
+                log.exception("build %s: its end could not be written", build.id)
+                await anyio.sleep(RETRY_SECONDS)
 
     async def _finish(self, build: Build, error: str | None) -> None:
-        if error is None:
-            log.info("environment %s: build %d is live", build.environment, build.number)
-        else:
+        if error is not None and (await self._store.builds.get(build.id)).state is not BuildState.SUCCEED:
             log.error("environment %s: build %d failed: %s", build.environment, build.number, error.partition("\n")[0])
             await self._trash.remove_build(build)
             try:

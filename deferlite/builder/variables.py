@@ -49,6 +49,13 @@ def certificate_folders() -> tuple[Path, ...]:
     return tuple(dict.fromkeys(path for path in paths if path.is_absolute() and path.exists()))
 
 
+def link_folders() -> tuple[Path, ...]:
+    """Folders of this machine that the server's variables name for packages; a box has to show them."""
+    words = " ".join(os.environ.get(name, "") for name in ("UV_FIND_LINKS", "PIP_FIND_LINKS")).replace(",", " ").split()
+    paths = (Path(word.removeprefix("file://")) for word in words)
+    return tuple(dict.fromkeys(path for path in paths if path.is_absolute() and path.exists()))
+
+
 def read_env(env: Mapping[str, str | dict[str, str]]) -> dict[str, str]:
     """``[env]`` with the values of ``{ file = … }`` read, without a line end behind them. Blocks.
 

@@ -5,45 +5,66 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from signal import SIGKILL, Signals
 
 import anyio
 import msgspec
 
 from deferlite.builder import variables
-from deferlite.builder.journal import Journal
 from deferlite.builder.layout import BuildFolder, Layout, remove_tree
 from deferlite.builder.plan import TreeFiles
-from deferlite.model.build import Build
-from deferlite.model.environment import EnvironmentConfig
+from deferlite.builder.protocol import BuildOrder, Listener
+from deferlite.model.environment import BuildSettings
 from deferlite.model.errors import BuildError, WorldError
 from deferlite.sandbox.box import Box
 from deferlite.sandbox.levels import SandboxStatus
 from deferlite.sandbox.process import Completed, run
 
+FULL_DISK = ("no space left on device", "os error 28", "errno 28", "disk quota exceeded")
 _NETWORK_FAULTS = (
     "dns error",
     "failed to lookup address",
     "connection refused",
     "network is unreachable",
     "tcp connect error",
-    "timed out",
+    "connect timeout",
+    "operation timed out",
+    "request timed out",
     "failed to fetch",
     "error sending request",
-    "no space left on device",
+    # As requests and urllib3 say it, which poetry, pdm and pipenv use.
+    "connectionerror",
+    "newconnectionerror",
+    "max retries exceeded",
+    "temporary failure in name resolution",
+    "name or service not known",
+    "all attempts to connect to",
+    "connection reset by peer",
+    "read timed out",
 )
+_ANSWERED = ("status client error", "404 client error", "401 client error", "403 client error")
+"""The index answers, and what it says will stay so."""
+
+AGAIN = "trying again may help: deferlite build"
+
+
+class ProjectSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What of an environment's file concerns its project."""
+
+    build: BuildSettings
 
 
 class Workspace(msgspec.Struct, frozen=True, kw_only=True):
     """One build at work. ``env`` is the environment's ``[env]``, files read."""
 
-    build: Build
-    config: EnvironmentConfig
+    build: BuildOrder
+    config: ProjectSettings
     layout: Layout
     folder: BuildFolder
     project: Path
     env: dict[str, str]
     status: SandboxStatus
-    journal: Journal
+    journal: Listener
     hidden: tuple[Path, ...] = ()
     """As of ``Box``."""
 
@@ -88,8 +109,9 @@ class Workspace(msgspec.Struct, frozen=True, kw_only=True):
     ) -> Completed:
         """Run a command in the box, in the project's folder; its output goes to the log as it comes."""
         env = self._variables(venv, indexes) | (extra or {})
+        shown = (*variables.certificate_folders(), *(variables.link_folders() if indexes else ()))
         box = Box(
-            read_only=(*variables.certificate_folders(), self.given, *read_only),
+            read_only=(*shown, self.given, *read_only),
             writable=(*self._writable(), *writable),
             hidden=self.hidden,
             network=True,
@@ -125,15 +147,33 @@ def expect(done: Completed, what: str, cure: str = "") -> None:
     """Raise unless the command went well; the end of its output is part of the message.
 
     Raises:
-        WorldError: it looks like the network or the disk.
+        WorldError: the network, the disk or somebody's kill ended it: trying again may help.
         BuildError: anything else.
     """
     if done.returncode == 0:
         return
-    status = f"exit status {done.returncode}" if done.returncode > 0 else f"signal {-done.returncode}"
     tail = "\n".join(done.output_tail.strip().splitlines()[-20:])
+    said = f"\n{tail}" if tail else ""
+    ended = _ending_signal(done.returncode)
+    if ended == SIGKILL:
+        raise WorldError(f"{what} was killed by signal 9: memory ran out, or somebody did it; {AGAIN}{said}")
+    status = f"killed by {ended.name}" if ended else f"exit status {done.returncode}"
+    fault = _fault_of_the_world(tail)
+    if fault is not None:
+        raise WorldError(f"{what} failed ({status}): {fault}{said}")
+    raise BuildError(f"{what} failed ({status})" + (f": {cure}" if cure else "") + said)
+
+
+def _fault_of_the_world(tail: str) -> str | None:
     said = tail.lower()
-    if any(fault in said for fault in _NETWORK_FAULTS) and not cure:
-        hint = "the network or the disk failed, so trying again may help: deferlite build"
-        raise WorldError(f"{what} failed ({status}); {hint}\n{tail}")
-    raise BuildError(f"{what} failed ({status})" + (f": {cure}" if cure else "") + (f"\n{tail}" if tail else ""))
+    if any(word in said for word in FULL_DISK):
+        return f"the disk is full; free some space, then {AGAIN}"
+    if any(word in said for word in _NETWORK_FAULTS) and not any(word in said for word in _ANSWERED):
+        return f"the network, or what is asked there, does not answer; {AGAIN}"
+    return None
+
+
+def _ending_signal(returncode: int) -> Signals | None:
+    """A box's first process and a shell hand a signal on as 128 and its number."""
+    number = -returncode if returncode < 0 else returncode - 128
+    return Signals(number) if number in set(Signals) else None

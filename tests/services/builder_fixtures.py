@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,18 @@ from tests.support import Repository
 
 PATIENCE = 120.0
 JOB = "from deferlite import defer\n\n@defer\ndef {name}(): ...\n"
+
+
+def processes_of(text: str) -> dict[int, str]:
+    """The command lines of processes with ``text`` in it or in one of their variables, by their ids; not our own."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal() and int(folder.name) != os.getpid():
+            with suppress(OSError):
+                command = (folder / "cmdline").read_bytes()
+                if text.encode() in command + (folder / "environ").read_bytes():
+                    found[int(folder.name)] = command.decode(errors="replace")
+    return found
 
 
 def job(name: str = "job") -> str:
@@ -84,7 +97,7 @@ class Workshop:
         return await self.until(build, lambda now: now.finished_at is not None)
 
     async def log(self, build: Build) -> str:
-        return "\n".join(line.text for _, line in await self.store.logs.read_build(build.id))
+        return "\n".join(line.text for _, line in await self.store.logs.read_build(build.id, limit=100_000))
 
     async def manifest(self, build: Build) -> Manifest:
         return await self.store.builds.manifest(build.id)

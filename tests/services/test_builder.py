@@ -63,7 +63,7 @@ async def test_pyproject_that_lists_deferlite_and_installs_itself(shop: Workshop
     build = await shop.build(shop.repository(files))
     assert (build.state, build.error) == (BuildState.SUCCEED, None)
     plan = await shop.launch(build)
-    assert plan.import_paths == (plan.project / "src", plan.project / ".")
+    assert plan.import_paths == (plan.project / "src", plan.project / ".", shop.folder(build).metadata)
     assert plan.modules == ("shop.jobs",)
 
 
@@ -215,12 +215,6 @@ async def test_hooks_filters_and_configuration_of_the_repository_run_nothing(sho
     build = await shop.build(repository)
     assert (build.state, build.error) == (BuildState.SUCCEED, None)
     assert not (shop.tmp_path / "ran").exists()
-
-
-async def test_what_is_not_fetched_is_told(shop: Workshop) -> None:
-    files = {"jobs.py": job(), ".gitmodules": "", ".gitattributes": "*.bin filter=lfs diff=lfs -text\n"}
-    log = await shop.log(await shop.build(shop.repository(files)))
-    assert "submodules are not fetched yet" in log and "Git LFS" in log
 
 
 async def test_the_tree_of_a_published_build_is_read_only(shop: Workshop) -> None:

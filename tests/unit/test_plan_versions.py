@@ -42,7 +42,7 @@ def test_does_not_fit(wanted: str, version: tuple[int, ...]) -> None:
     assert not parse_wanted(wanted)(version)
 
 
-@pytest.mark.parametrize("wanted", ["", "new", "pypy3.10", "3.12.1.2", ">=", ",", "3.x"])
+@pytest.mark.parametrize("wanted", ["", "new", "3.12.1.2", ">=", ",", "3.x"])
 def test_is_no_version(wanted: str) -> None:
     with pytest.raises(ValueError, match=r"is not a Python version"):
         parse_wanted(wanted)

@@ -22,6 +22,10 @@ class Installed(msgspec.Struct, frozen=True, kw_only=True):
     """The folder to activate; read-only once complete."""
     read_only: tuple[Path, ...]
     """Folders outside of the build that running the project needs."""
+    import_roots: tuple[Path, ...] = ()
+    """Folders of the project that are searched for functions and imported from, besides the usual ones."""
+    paths: tuple[Path, ...] = ()
+    """Folders of the build that are imported from and not searched."""
 
 
 class Runtime(Protocol):

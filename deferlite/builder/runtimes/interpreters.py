@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,16 +17,18 @@ import uv
 
 from deferlite.builder.layout import Layout
 from deferlite.builder.plan import InterpreterRequest
-from deferlite.builder.runtimes.versions import OLDEST, Version, can_fit, parse_wanted, text
+from deferlite.builder.runtimes.versions import OLDEST, Version, can_fit, flavour, parse_wanted, text
 from deferlite.builder.variables import network_variables
 from deferlite.model.errors import BuildError, SandboxError, WorldError
 from deferlite.sandbox.box import SYSTEM_PATH
 from deferlite.sandbox.process import output
 
 _ASK = (
-    "import sys, platform; print(platform.python_implementation(), platform.python_version(), "
-    "'.'.join(map(str, sys.version_info[:3])), sys.version_info.releaselevel, sys.prefix == sys.base_prefix)"
+    "import sys, platform, sysconfig; print(platform.python_implementation(), platform.python_version(), "
+    "'.'.join(map(str, sys.version_info[:3])), sys.version_info.releaselevel, sys.prefix == sys.base_prefix, "
+    "bool(sysconfig.get_config_var('Py_GIL_DISABLED')))"
 )
+_EXECUTABLE = re.compile(r"(?:python|pypy)3(?:\.\d+)?t?\Z", re.ASCII)
 DOWNLOAD_SECONDS = 300.0
 
 
@@ -34,6 +38,8 @@ class Interpreter(msgspec.Struct, frozen=True):
     version: Version
     label: str
     """Such as ``CPython 3.11.7``."""
+    flavour: tuple[str, bool] = ("cpython", False)
+    """As of ``versions.flavour``."""
 
 
 class Interpreters:
@@ -53,17 +59,25 @@ class Interpreters:
         own = own_interpreter()
         if request is None:
             return own
-        fits = parse_wanted(request.wanted)
-        if fits(own.version):
+        if request.wanted.startswith("/"):
+            return await _named(request)
+        if _best([own], request.wanted):
             return own
         async with self._lock:
-            if found := _best(await self.known(), request):
-                return found
-            trouble = await self._download(request)
+            known = await self.known()
+            for wanted in filter(None, (request.wanted, request.otherwise)):
+                if found := _best([own], wanted) or _best(known, wanted):
+                    return found
+            return await self._fetched(request, own)
+
+    async def _fetched(self, request: InterpreterRequest, own: Interpreter) -> Interpreter:
+        trouble = ""
+        for wanted in filter(None, (request.wanted, request.otherwise)):
+            trouble = trouble or await self._download(wanted)
             self._known = None
-            if found := _best(await self.known(), request):
+            if found := _best(await self.known(), wanted):
                 return found
-            raise BuildError(_none_fits(request, own, await self.known(), trouble))
+        raise BuildError(_none_fits(request, own, await self.known(), trouble))
 
     async def known(self) -> list[Interpreter]:
         """Those of this machine, and those that uv fetched before."""
@@ -73,9 +87,9 @@ class Interpreters:
             self._known = [one for one in asked if one is not None]
         return self._known
 
-    async def _download(self, request: InterpreterRequest) -> str:
+    async def _download(self, wanted: str) -> str:
         """Let uv fetch one; returns why it could not, or nothing."""
-        if not can_fit(request.wanted):
+        if not can_fit(wanted):
             return ""
         variables = network_variables(indexes=True) | {
             "PATH": SYSTEM_PATH,
@@ -85,7 +99,7 @@ class Interpreters:
             "UV_NO_PROGRESS": "1",
             "UV_PYTHON_INSTALL_BIN": "0",
         }
-        argv = [str(uv.find_uv_bin()), "python", "install", "--no-config", request.wanted]
+        argv = [str(uv.find_uv_bin()), "python", "install", "--no-config", wanted]
         self._layout.interpreters.mkdir(parents=True, exist_ok=True)
         try:
             await output(argv, cwd=self._layout.interpreters, env=variables, timeout=DOWNLOAD_SECONDS)
@@ -97,14 +111,30 @@ class Interpreters:
 def own_interpreter() -> Interpreter:
     """The one that runs the server, without its virtual environment."""
     executable = Path(os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable))
-    label = f"{platform.python_implementation()} {platform.python_version()}"
-    return Interpreter(executable, tuple(sys.version_info[:3]), label)
+    implementation = platform.python_implementation()
+    is_of = implementation.lower(), bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+    return Interpreter(executable, tuple(sys.version_info[:3]), f"{implementation} {platform.python_version()}", is_of)
 
 
-def _best(known: list[Interpreter], request: InterpreterRequest) -> Interpreter | None:
-    fits = parse_wanted(request.wanted)
-    fitting = [one for one in known if fits(one.version) and one.version >= OLDEST]
+def _best(known: list[Interpreter], wanted: str) -> Interpreter | None:
+    """The newest that fits. Another implementation than CPython is only taken where it is asked for by its name."""
+    fits, asked = parse_wanted(wanted), flavour(wanted)
+    fitting = [one for one in known if one.flavour == asked and fits(one.version) and one.version >= OLDEST]
     return max(fitting, key=lambda one: one.version, default=None)
+
+
+async def _named(request: InterpreterRequest) -> Interpreter:
+    """The one at an absolute path, which has to be a whole installation."""
+    path = Path(os.path.realpath(request.wanted))
+    found = await _ask(path) if await anyio.Path(path).is_file() else None
+    if found is None:
+        raise BuildError(
+            f"{request.source}: {request.wanted} is no Python interpreter that can be used: "
+            "name the executable of an installation, not of a virtual environment"
+        )
+    if found.version < OLDEST:
+        raise BuildError(f"{request.source}: {request.wanted} is {found.label}; {text(OLDEST)} is the oldest supported")
+    return found
 
 
 def _candidates(fetched: Path) -> Iterator[Path]:
@@ -117,10 +147,10 @@ def _candidates(fetched: Path) -> Iterator[Path]:
     # The shims of pyenv are scripts that answer for other interpreters.
     folders += [Path(one) for one in f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}".split(":") if "shims" not in one]
     for folder in folders:
-        for path in sorted(folder.glob("python3*")):
+        for path in sorted((*folder.glob("python3*"), *folder.glob("pypy3*"))):
             real = os.path.realpath(path)
-            plain = path.name.removeprefix("python").replace(".", "").isdecimal()
-            if plain and real not in seen and os.access(real, os.X_OK) and not (folder.parent / "pyvenv.cfg").exists():
+            usable = _EXECUTABLE.match(path.name) and os.access(real, os.X_OK)
+            if usable and real not in seen and not (folder.parent / "pyvenv.cfg").exists():
                 seen.add(real)
                 yield Path(real)
 
@@ -128,20 +158,21 @@ def _candidates(fetched: Path) -> Iterator[Path]:
 async def _ask(path: Path) -> Interpreter | None:
     try:
         said = await output([str(path), "-I", "-S", "-c", _ASK], cwd=Path("/"), env={"PATH": SYSTEM_PATH}, timeout=20)
-        implementation, full, version, level, real = said.split()
+        implementation, full, version, level, real, free_threaded = said.split()
     except (WorldError, SandboxError, ValueError):
         return None
     if real != "True" or level != "final":
         return None
-    return Interpreter(path, tuple(map(int, version.split("."))), f"{implementation} {full}")
+    numbers = tuple(map(int, version.split(".")))
+    return Interpreter(path, numbers, f"{implementation} {full}", (implementation.lower(), free_threaded == "True"))
 
 
 def _none_fits(request: InterpreterRequest, own: Interpreter, known: list[Interpreter], trouble: str) -> str:
-    there = sorted({one.version for one in [own, *known] if one.version >= OLDEST})
-    listed = ", ".join(map(text, there))
-    oldest = text(OLDEST)
+    there = {one.path: one for one in [own, *known] if one.version >= OLDEST}
+    newest_first = sorted(there.values(), key=lambda one: one.version, reverse=True)
+    listed = ", ".join(f"{one.label} at {one.path}" for one in newest_first)
     return (
-        f"{request.source} asks for Python {request.wanted}, and no such interpreter of {oldest} or later is on this "
-        f"machine (there are {listed}): install one, or ask for one of these"
+        f"{request.source} asks for Python {request.wanted}, and no such interpreter of {text(OLDEST)} or later is on "
+        f"this machine (there are {listed}): install one, or ask for one of these"
         + (f"; uv could not fetch it: {trouble}" if trouble else "")
     )

@@ -1,4 +1,4 @@
-"""Python versions as projects ask for them: ``3.12``, ``3.12.1``, ``>=3.11,<3.13``."""
+"""Python versions as projects ask for them: ``3.12``, ``3.12.1``, ``pypy3.10``, ``3.13t``, ``>=3.11,<3.13``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from collections.abc import Callable
 
 Version = tuple[int, ...]
 
-_PLAIN = re.compile(r"(?:c?python[-@ ]?)?(\d+(?:\.\d+){0,2})\Z", re.IGNORECASE | re.ASCII)
+_PLAIN = re.compile(
+    r"(?:(c?python|pypy)[-@ ]?)?(\d+(?:\.\d+){0,2})(?:\.\*)?(t|\+freethreaded)?(?:-[a-z0-9_-]+)?\Z",
+    re.IGNORECASE | re.ASCII,
+)
 _CLAUSE = re.compile(r"(===|==|!=|~=|>=|<=|>|<)\s*v?(\d+(?:\.\d+)*)(\.\*)?[a-z0-9.+-]*\Z", re.ASCII)
+_POETRY = re.compile(r"([\^~])\s*(\d+(?:\.\d+){0,2})\Z", re.ASCII)
 
 OLDEST: Version = (3, 10)
 """The oldest Python that the SDK and the runner support."""
@@ -22,12 +26,51 @@ def parse_wanted(text: str) -> Callable[[Version], bool]:
     """
     plain = _PLAIN.match(text.strip())
     if plain:
-        numbers = _numbers(plain[1])
+        numbers = _numbers(plain[2])
         return lambda version: version[: len(numbers)] == numbers
     clauses = [_clause(part.strip()) for part in text.split(",") if part.strip()]
     if not clauses:
         raise ValueError(f"{text!r} is not a Python version")
     return lambda version: all(clause(version) for clause in clauses)
+
+
+def flavour(text: str) -> tuple[str, bool]:
+    """The implementation that is asked for, in small letters, and whether it is the one without the GIL."""
+    plain = _PLAIN.match(text.strip())
+    if plain is None:
+        return "cpython", False
+    return "pypy" if (plain[1] or "").lower() == "pypy" else "cpython", plain[3] is not None
+
+
+def minor_of(text: str) -> str | None:
+    """``3.12`` of ``3.12.1`` or ``cpython@3.12.1``; None where no patch version is asked for."""
+    plain = _PLAIN.match(text.strip())
+    if plain is None or plain[2].count(".") < 2 or flavour(text) != ("cpython", False):
+        return None
+    return plain[2].rpartition(".")[0]
+
+
+def as_clauses(text: str) -> str:
+    """The same as comparisons, so that others can follow behind a comma."""
+    plain = _PLAIN.match(text.strip())
+    if plain is None:
+        return text.strip()
+    return f"=={plain[2]}" if plain[2].count(".") == 2 else f"=={plain[2]}.*"
+
+
+def from_poetry(wanted: str) -> str:
+    """Poetry's ``^3.10`` and ``~3.11`` as comparisons; others as they are."""
+    return ",".join(_poetry_clause(part.strip()) for part in wanted.split(",") if part.strip())
+
+
+def _poetry_clause(clause: str) -> str:
+    match = _POETRY.match(clause)
+    if match is None:
+        return clause
+    numbers = _numbers(match[2])
+    kept = 1 if match[1] == "^" or len(numbers) == 1 else 2
+    after = (*numbers[: kept - 1], numbers[kept - 1] + 1)
+    return f">={match[2]},<{text(after)}"
 
 
 def _numbers(text: str) -> Version:
@@ -57,7 +100,16 @@ def text(version: Version) -> str:
     return ".".join(map(str, version))
 
 
+_THINKABLE = tuple((3, minor, patch) for minor in range(OLDEST[1], 40) for patch in range(40))
+
+
 def can_fit(wanted: str) -> bool:
     """Whether any version that deferlite supports could pass."""
     fits = parse_wanted(wanted)
-    return any(fits((3, minor, patch)) for minor in range(OLDEST[1], 40) for patch in range(40))
+    return any(fits(version) for version in _THINKABLE)
+
+
+def is_within(wanted: str, wider: str) -> bool:
+    """Whether every version that passes ``wanted`` passes ``wider`` too."""
+    fits, allowed = parse_wanted(wanted), parse_wanted(wider)
+    return all(allowed(version) for version in _THINKABLE if fits(version))
