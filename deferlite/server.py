@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from deferlite import __version__
 from deferlite.builder.layout import Layout
 from deferlite.builder.published import PublishedBuilds
 from deferlite.builder.service import BuildService
+from deferlite.builder.source import history_of
 from deferlite.bus import Bus
 from deferlite.executors.local import LocalExecutor
 from deferlite.model.clock import Clock, SystemClock
@@ -113,7 +115,7 @@ async def _serve_store(settings: Settings, store: Store, bus: Bus, clock: Clock,
             intake.start_soon(Timers(store, bus, clock).run)
             intake.start_soon(builds.run)
             await intake.start(EnvironmentFiles(store, bus, settings.environments, clock).run)
-            intake.start_soon(Repositories(store, bus, clock).run)
+            intake.start_soon(Repositories(store, bus, clock, partial(history_of, layout)).run)
             ready.set()
             log.info("ready on %s", endpoint)
             if on_ready is not None:

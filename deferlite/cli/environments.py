@@ -16,28 +16,39 @@ from deferlite.cli.output import age, print_json, print_table, say
 @json_option
 @server_option
 def command(server: Server, as_json: bool, retired: bool) -> None:
-    """List the environments.
+    """List the environments, and under each its previews.
 
-    Live build and queue of each; what is wrong with a file is told on stderr.
+    Live build and queue of each; what is wrong with a file, and branches that no preview has a place for, are told
+    on stderr.
     """
-    environments = server.get("/environments", {"retired": 1 if retired else None})["data"]
+    environments = _grouped(server.get("/environments", {"retired": 1 if retired else None})["data"])
     if as_json:
         print_json(environments)
         return
     print_table(
-        ("environment", "state", "live build", "commit", "queued", "running", "failed", "live since"),
+        ("environment", "state", "live build", "commit", "queued", "running", "failed", "live since", "preview of"),
         map(_row, environments),
     )
     for environment in environments:
-        for fault in f"{environment['error'] or ''}\n{environment['problem'] or ''}".split("\n"):
-            if fault:
-                say(f"{environment['name']}: {fault}")
+        for line in "\n".join(environment[key] or "" for key in ("error", "problem", "note")).split("\n"):
+            if line:
+                say(f"{environment['name']}: {line}")
     if not environments:
         say(f"no environments yet: put a file into {server.home / 'environments'}, or run `deferlite init`")
 
 
+def _grouped(environments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By name, the previews of an environment after it."""
+
+    def place(environment: dict[str, Any]) -> tuple[str, bool, str]:
+        preview = environment["preview"]
+        return preview["of"] if preview else environment["name"], preview is not None, environment["name"]
+
+    return sorted(environments, key=place)
+
+
 def _row(environment: dict[str, Any]) -> tuple[str, ...]:
-    build, counts = environment["live_build"] or {}, environment["counts"]
+    build, counts, preview = environment["live_build"] or {}, environment["counts"], environment["preview"]
     running = counts.get("started", 0) + counts.get("aborting", 0)
     return (
         environment["name"],
@@ -48,6 +59,7 @@ def _row(environment: dict[str, Any]) -> tuple[str, ...]:
         str(running),
         str(counts.get("failed", 0)),
         age(build.get("finished_at")) or "-",
+        f"{preview['of']} ({preview['branch']})" if preview else "-",
     )
 
 

@@ -82,6 +82,7 @@ class LaneKeeper:
         functions = await self._store.functions.list(name)
         lane.run = config.run
         lane.options = {function.id: function.options for function in functions}
+        lane.formers = await self._store.functions.formers(name)
         lane.hope(function.id for function in functions if function.active)
         self._variables[name] = await self._resolve(name, config)
 

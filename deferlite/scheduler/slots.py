@@ -37,6 +37,8 @@ class Lane:
         self.environment = environment
         self.run = RunSettings()
         self.options: dict[str, FunctionOptions] = {}
+        self.formers: dict[str, tuple[str, ...]] = {}
+        """By a function's id those that it was before it was renamed: what they hold counts as its own."""
         self.held = 0
         self.held_by: Counter[str] = Counter()
         self.keys: set[str] = set()
@@ -52,7 +54,8 @@ class Lane:
         options = self.options.get(function_id)
         if options is None or options.concurrency is None:
             return UNLIMITED
-        return options.concurrency - self.held_by[function_id]
+        ids = (function_id, *self.formers.get(function_id, ()))
+        return options.concurrency - sum(self.held_by[id] for id in ids)
 
     def hope(self, function_ids: Iterable[str]) -> None:
         self.hopeful.update(dict.fromkeys(function_ids))

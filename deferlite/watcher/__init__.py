@@ -1,1 +1,1 @@
-"""Notices what changes outside: environment files, and the repositories they name."""
+"""Notices what changes outside: environment files, the repositories they name, and the branches of those."""

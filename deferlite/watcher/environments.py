@@ -105,9 +105,10 @@ class EnvironmentFiles:
 
     async def _reconcile(self, readings: dict[str, _Reading]) -> None:
         self._complain_of_names(readings)
-        stored = {environment.name: environment for environment in await self._store.environments.list(True)}
+        stored = {environment.name: environment for environment in await self._store.environments.list()}
         for name, environment in stored.items():
-            if name not in readings and environment.state == "active":
+            # A preview has no file of its own.
+            if name not in readings and environment.preview is None:
                 await self._store.environments.retire(name)
                 log.info("environment %s is retired: its file is gone", name)
         before, self._applied = self._applied, _digests(readings)

@@ -1,22 +1,21 @@
-"""Git refs and saved files → builds. One task an environment looks at the truth again on every hint."""
+"""Git refs and saved files → builds and previews. One task a repository looks at the truth again on every hint."""
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import anyio
+import msgspec
 from anyio.abc import TaskGroup, TaskStatus
 
-from deferlite.bus import Bell, Bus
-from deferlite.model.build import CUT_OFF, Build, BuildState, Trigger
+from deferlite.bus import Bus
 from deferlite.model.clock import Clock
-from deferlite.model.environment import Environment, EnvironmentConfig, build_inputs, is_remote
-from deferlite.model.errors import Conflict, DeferliteError, NotFound, StoreError
-from deferlite.model.events import EnvironmentChanged, Event
+from deferlite.model.environment import Environment, EnvironmentConfig, is_remote
+from deferlite.model.errors import NotFound, StoreError
+from deferlite.model.events import BuildPublished, EnvironmentChanged, Event, RepositoryPushed
 from deferlite.store import Store
-from deferlite.watcher.hints import Hints
-from deferlite.watcher.sources import Seen, look_at_checkout, look_at_remote, look_at_worktree
-from deferlite.watcher.waiting import hint_or_timer, quiet
+from deferlite.watcher.view import History, RepositoryView, Shared
 
 log = logging.getLogger(__name__)
 
@@ -26,140 +25,133 @@ EVERY = 30.0
 PAUSE = 0.1
 """Seconds of quiet after a hint: many commits in a burst give one build of the last."""
 
-LONGEST_PAUSE = 1.0
-
 LOOKS = 8
 """Local repositories looked at side by side."""
 
 
-class Repositories:
-    """Asks for a build whenever what an environment follows is not what was built last."""
+async def no_history(config: EnvironmentConfig) -> Path | None:
+    return None
 
-    def __init__(self, store: Store, bus: Bus, clock: Clock, *, every: float = EVERY, pause: float = PAUSE) -> None:
+
+class Repositories:
+    """Asks for a build whenever what an environment follows is not what was built last, and keeps previews.
+
+    ``history`` finds what this machine knows of a remote repository's commits: without it no preview of one is
+    ever taken for merged.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        clock: Clock,
+        history: History = no_history,
+        *,
+        every: float = EVERY,
+        pause: float = PAUSE,
+    ) -> None:
         self._store = store
         self._bus = bus
-        self._clock = clock
-        self._every = every
-        self._pause = pause
-        self._hints = Hints()
-        # One push may concern every environment of a repository.
-        self._looking = anyio.CapacityLimiter(LOOKS)
-        self._bells: dict[str, Bell] = {}
-        self._problems: dict[str, str | None] = {}
+        self._shared = Shared(store, clock, history, every=every, pause=pause, looks=LOOKS)
+        self._views: dict[bytes, RepositoryView] = {}
+        self._places: dict[str, RepositoryView] = {}
+        self._previews: dict[str, str] = {}
+        self._bases: set[str] = set()
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Never returns; started when every active environment has a task that watches it."""
-        with self._bus.subscribe(EnvironmentChanged) as changes:
+        """Never returns; started when every active environment has a view that looks at its repository."""
+        with self._bus.subscribe(EnvironmentChanged, RepositoryPushed, BuildPublished) as changes:
             async with anyio.create_task_group() as tasks:
-                await tasks.start(self._hints.run)
-                for environment in await self._store.environments.list():
-                    self._follow(tasks, environment.name)
+                await tasks.start(self._shared.hints.run)
+                await self._begin(tasks)
                 task_status.started()
                 async for change in changes:
-                    self._changed(tasks, change)
+                    try:
+                        await self._hear(tasks, change)
+                    except StoreError as error:
+                        log.error("environment %s: its change is not followed: %s", change.environment, error)
 
-    def _changed(self, tasks: TaskGroup, change: Event) -> None:
-        if change.environment in self._bells:
-            self._bells[change.environment].ring()
-        else:
-            self._follow(tasks, change.environment)
+    async def _begin(self, tasks: TaskGroup) -> None:
+        environments = await self._store.environments.list()
+        self._bases = {each.preview.of for each in environments if each.preview is not None}
+        by_name = {environment.name: environment for environment in environments}
+        for name in tuple(self._bases):
+            await self._drop_unwanted(name, by_name.get(name))
+        for environment in environments:
+            self._place(tasks, environment)
 
-    def _follow(self, tasks: TaskGroup, name: str) -> None:
-        self._bells[name] = Bell()
-        tasks.start_soon(self._watch, name)
-
-    async def _watch(self, name: str) -> None:
-        """Look again and again, until the environment is retired."""
-        bell = self._bells[name]
+    async def _hear(self, tasks: TaskGroup, change: Event) -> None:
+        if isinstance(change, RepositoryPushed):
+            self._ring(change.environment)
+            return
+        if isinstance(change, BuildPublished):
+            if change.environment in self._places:
+                self._places[change.environment].learn()
+            return
         try:
-            while (environment := await self._active(name)) is not None:
-                config = environment.config
-                if config is not None:
-                    await self._look_safely(environment, config)
-                await hint_or_timer(bell, self._clock, self._patience(config))
-                await quiet(bell, self._pause, LONGEST_PAUSE)
-        finally:
-            self._hints.forget(name)
-            del self._bells[name]
-            self._problems.pop(name, None)
-
-    async def _active(self, name: str) -> Environment | None:
-        try:
-            environment = await self._store.environments.get(name)
+            environment = await self._store.environments.get(change.environment)
         except NotFound:
-            return None
-        return environment if environment.state == "active" else None
-
-    def _patience(self, config: EnvironmentConfig | None) -> float:
-        return config.poll if config is not None and is_remote(config.repository) else self._every
-
-    async def _look_safely(self, environment: Environment, config: EnvironmentConfig) -> None:
-        try:
-            await self._look(environment, config)
-        except StoreError as error:
-            log.error("environment %s: cannot ask for a build: %s", environment.name, error)
-        except Exception:
-            # A fault of deferlite's own, which a strange repository has found: the others are still watched.
-            log.exception("environment %s: its repository cannot be looked at", environment.name)
-
-    async def _look(self, environment: Environment, config: EnvironmentConfig) -> None:
-        try:
-            seen = await self._see(environment.name, config)
-        except (DeferliteError, OSError) as error:
-            await self._report(environment, str(error))
             return
-        await self._report(environment, None)
-        if seen is not None:
-            await self._compare(environment, config, seen)
+        await self._drop_unwanted(environment.name, environment)
+        self._place(tasks, environment)
 
-    async def _see(self, name: str, config: EnvironmentConfig) -> Seen | None:
-        """What there is to build now; None: the repository is in the middle of something."""
-        if is_remote(config.repository):
-            self._hints.forget(name)
-            return await look_at_remote(config)
-        bell = self._bells[name]
-        look = look_at_worktree if config.worktree else look_at_checkout
-        async with self._looking:
-            return await look(config, lambda folders: self._hints.watch(name, folders, bell))
+    async def _drop_unwanted(self, base: str, environment: Environment | None) -> None:
+        """Retire the previews of what has no previews any more, whether or not its repository can be read."""
+        if environment is not None and _has_previews(environment):
+            self._bases.add(base)
+        elif base in self._bases:
+            await self._shared.previews.drop(base)
+            self._bases.discard(base)
 
-    async def _report(self, environment: Environment, problem: str | None) -> None:
-        if problem != self._problems.get(environment.name, environment.problem):
-            self._problems[environment.name] = problem
-            await self._store.environments.report(environment.name, problem)
-            if problem is not None:
-                log.error("environment %s: %s", environment.name, problem)
-            else:
-                log.info("environment %s: its repository is there again", environment.name)
-
-    async def _compare(self, environment: Environment, config: EnvironmentConfig, seen: Seen) -> None:
-        newest = next(iter(await self._store.builds.list(environment.name, limit=1)), None)
-        trigger = await self._reason(environment, config, seen, newest)
-        if trigger is None:
+    def _place(self, tasks: TaskGroup, environment: Environment) -> None:
+        """Put the environment into the view of its repository, and take it out of the one it was in."""
+        name = environment.name
+        key = _key_of(environment)
+        view = self._views.get(key) if key is not None else None
+        before = self._places.pop(name, None)
+        if before is not None and before is not view:
+            before.drop(name)
+        self._remember_preview(environment)
+        if key is None:
             return
-        try:
-            build = await self._store.builds.request(
-                environment.name, commit=seen.commit, branch=seen.branch, message=seen.message, trigger=trigger
-            )
-        except (Conflict, NotFound):
-            return  # Retired meanwhile.
-        what = (seen.commit or "")[:12]
-        log.info("environment %s: build %d asked for (%s) %s", environment.name, build.number, trigger, what)
+        if view is None:
+            view = self._views[key] = RepositoryView(self._shared)
+            view.take(environment)
+            tasks.start_soon(self._follow, key, view)
+        else:
+            view.take(environment)
+        self._places[name] = view
 
-    async def _reason(
-        self, environment: Environment, config: EnvironmentConfig, seen: Seen, newest: Build | None
-    ) -> Trigger | None:
-        """Why this is to be built; None: it was, or a rollback holds the environment."""
-        if newest is None:
-            return Trigger.NEW
-        if not seen.is_what_was_built(newest):
-            return Trigger.WORKTREE if config.worktree else Trigger.COMMIT
-        if environment.pinned:
-            return None
-        if build_inputs(await self._store.builds.config(newest.id)) != build_inputs(config):
-            return Trigger.SETTINGS
-        return newest.trigger if _never_tried(newest) else None
+    async def _follow(self, key: bytes, view: RepositoryView) -> None:
+        await view.run()
+        del self._views[key]
+
+    def _remember_preview(self, environment: Environment) -> None:
+        base = self._previews.pop(environment.name, None)
+        if environment.state == "active" and environment.preview is not None:
+            self._previews[environment.name] = environment.preview.of
+        elif base is not None:
+            # A file may have taken its name: the branch gets another one.
+            self._ring(base)
+
+    def _ring(self, name: str) -> None:
+        if name in self._places:
+            self._places[name].bell.ring()
 
 
-def _never_tried(build: Build) -> bool:
-    """A failure that says nothing about the project: a crash, or the file was away before it began."""
-    return build.state is BuildState.FAILED and (build.started_at is None or build.error == CUT_OFF)
+def _has_previews(environment: Environment) -> bool:
+    config = environment.config
+    return environment.state == "active" and config is not None and config.preview is not None
+
+
+def _key_of(environment: Environment) -> bytes | None:
+    """The same for all environments that one look will do for; None: there is nothing to look at."""
+    config = environment.config
+    if environment.state != "active" or config is None:
+        return None
+    if config.worktree:
+        return msgspec.json.encode([environment.name])
+    if not is_remote(config.repository):
+        return msgspec.json.encode([str(Path(config.repository))])
+    access = msgspec.structs.replace(config.git, submodules=True)
+    return msgspec.json.encode([config.repository, access])

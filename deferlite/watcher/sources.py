@@ -1,8 +1,9 @@
-"""What an environment's repository holds now, and the folders where a change of it shows first."""
+"""What a repository holds now, and the folders where a change of it shows first."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -12,9 +13,11 @@ import msgspec
 from watchfiles import Change, DefaultFilter
 
 from deferlite.model.build import Build
-from deferlite.model.environment import EnvironmentConfig
+from deferlite.model.environment import EnvironmentConfig, is_remote
 from deferlite.sandbox import git
-from deferlite.sandbox.git import HEADS, Checkout, RepositoryError
+from deferlite.sandbox.access import access_of
+from deferlite.sandbox.git import Checkout, RepositoryError
+from deferlite.sandbox.refs import Refs, local_refs, remote_refs, tip_of
 from deferlite.watcher.hints import Relevant, everything
 
 Watch = Callable[[dict[Path, Relevant]], Awaitable[None]]
@@ -24,6 +27,12 @@ WORKING_TREE = "working tree "
 _REF_NAMES = frozenset({"packed-refs", "refs", "reftable"})
 _HEAD_NAMES = frozenset({"HEAD", "rebase-merge", "rebase-apply"})
 _noise = DefaultFilter()
+
+_MOST_FOLDERS = 1000
+"""Folders of branches that are watched; what happens in further ones is noticed by the timer."""
+
+_LOOKS_FOR_FOLDERS = 5
+"""Times that the folders of branches are listed again because some came while they were put under watch."""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -42,32 +51,62 @@ class Seen(msgspec.Struct, frozen=True):
         return build.message.startswith(WORKING_TREE + self.fingerprint)
 
 
-async def look_at_remote(config: EnvironmentConfig) -> Seen:
-    """Ask a remote repository. Raises RepositoryError, WorldError."""
-    tip = await git.remote_tip(config.repository, config.branch)
-    return Seen(tip.commit, tip.branch, tip.subject)
+class Sight(msgspec.Struct, frozen=True):
+    """A repository at one moment, for all environments that follow it."""
 
+    shown: str
+    """The repository, for people."""
+    refs: Refs
+    busy: bool = False
+    """HEAD runs through commits that nobody asked to build."""
+    history: Path | None = None
+    """The git folder that knows what became of which commit; None: it is not on this machine, or not known here."""
+    files: Seen | None = None
+    """Of a working tree that is built as it stands."""
 
-async def look_at_checkout(config: EnvironmentConfig, watch: Watch) -> Seen | None:
-    """The commit to build in a local repository; None while a rebase is going on.
+    def seen_by(self, config: EnvironmentConfig) -> Seen | None:
+        """What there is to build by these settings; None: it is not known yet.
 
-    Raises RepositoryError, WorldError.
-    """
-    checkout = await _opened(config, watch)
-    if config.branch is not None:
-        await watch(_ref_folders(checkout, HEADS + config.branch, head=False))
-    else:
-        await watch(_ref_folders(checkout, None, head=True))
-        await watch(_ref_folders(checkout, await git.head_ref(checkout), head=True))
-        if await anyio.to_thread.run_sync(checkout.is_rebasing):
+        Raises RepositoryError: no such branch, or no commit yet.
+        """
+        if self.files is not None:
+            return self.files
+        if config.branch is None and self.busy:
             return None
-    tip = await git.local_tip(checkout, config.branch)
-    return Seen(tip.commit, tip.branch, tip.subject)
+        tip = tip_of(self.refs, config.branch, self.shown)
+        return Seen(tip.commit, tip.branch, tip.subject)
 
 
-async def look_at_worktree(config: EnvironmentConfig, watch: Watch) -> Seen:
-    """The files of a checkout as they stand. Raises RepositoryError, WorldError."""
-    checkout = await _opened(config, watch)
+async def look_at(config: EnvironmentConfig, watch: Watch) -> Sight:
+    """The repository of ``config``, watched from now on where that can be. Raises RepositoryError, WorldError."""
+    if is_remote(config.repository):
+        access = await anyio.to_thread.run_sync(access_of, config.git)
+        refs = await remote_refs(config.repository, access)
+        return Sight(git.without_secrets(config.repository), refs)
+    checkout = await _opened(Path(config.repository), watch)
+    return await (_look_at_files if config.worktree else _look_at_refs)(checkout, watch)
+
+
+async def _look_at_refs(checkout: Checkout, watch: Watch) -> Sight:
+    await _watch_refs(checkout, watch)
+    # Asked before and after: a rebase may begin or end while the branches are read.
+    busy = await anyio.to_thread.run_sync(checkout.is_rebasing)
+    refs = await local_refs(checkout)
+    busy = busy or await anyio.to_thread.run_sync(checkout.is_rebasing)
+    return Sight(str(checkout.path), refs, busy, checkout.common_dir)
+
+
+async def _watch_refs(checkout: Checkout, watch: Watch) -> None:
+    folders = await anyio.to_thread.run_sync(_ref_folders, checkout)
+    for _ in range(_LOOKS_FOR_FOLDERS):
+        await watch(folders)
+        now = await anyio.to_thread.run_sync(_ref_folders, checkout)
+        if now.keys() == folders.keys():
+            break
+        folders = now
+
+
+async def _look_at_files(checkout: Checkout, watch: Watch) -> Sight:
     top = checkout.top
     if top is None:
         raise RepositoryError(
@@ -77,15 +116,17 @@ async def look_at_worktree(config: EnvironmentConfig, watch: Watch) -> Seen:
     folders = await anyio.to_thread.run_sync(_file_folders, top, names, untracked)
     await watch({**_path_folders(top), **folders})
     fingerprint = await anyio.to_thread.run_sync(fingerprint_of, top, await git.worktree_files(top))
+    refs = await local_refs(checkout)
     try:
-        tip = await git.local_tip(checkout, None)
+        tip = tip_of(refs, None, str(checkout.path))
     except RepositoryError:  # No commit yet.
-        return Seen(None, None, WORKING_TREE + fingerprint, fingerprint)
-    return Seen(tip.commit, tip.branch, f"{WORKING_TREE}{fingerprint} on {tip.subject}", fingerprint)
+        files = Seen(None, None, WORKING_TREE + fingerprint, fingerprint)
+    else:
+        files = Seen(tip.commit, tip.branch, f"{WORKING_TREE}{fingerprint} on {tip.subject}", fingerprint)
+    return Sight(str(checkout.path), refs, files=files)
 
 
-async def _opened(config: EnvironmentConfig, watch: Watch) -> Checkout:
-    path = Path(config.repository)
+async def _opened(path: Path, watch: Watch) -> Checkout:
     try:
         return await git.open_checkout(path)
     except RepositoryError:
@@ -109,23 +150,20 @@ def _path_folders(path: Path) -> dict[Path, Relevant]:
     return {path.parent: _one_of({path.name}), path: _one_of({".git"})}
 
 
-def _ref_folders(checkout: Checkout, ref: str | None, *, head: bool) -> dict[Path, Relevant]:
-    """Where ``ref`` moves; with ``head`` also where HEAD comes to name another one."""
+def _ref_folders(checkout: Checkout) -> dict[Path, Relevant]:
+    """Where a branch moves, comes or goes, and where HEAD comes to name another one."""
     common = checkout.common_dir
-    names = _REF_NAMES | _HEAD_NAMES if head else _REF_NAMES
-    folders: dict[Path, Relevant] = {
+    heads = common / "refs" / "heads"
+    # A branch feature/x is a file in a folder: each may come and go.
+    below = (Path(path) for path, _, _ in os.walk(heads))
+    return {
         **_path_folders(checkout.path),
-        checkout.git_dir: _one_of(names),
-        common: _one_of(names),
+        checkout.git_dir: _one_of(_HEAD_NAMES),
+        common: _one_of(_REF_NAMES | _HEAD_NAMES),
         common / "reftable": _unlocked,
+        common / "refs": _one_of({"heads"}),
+        **dict.fromkeys(itertools.islice(below, _MOST_FOLDERS), _unlocked),
     }
-    folder = common
-    for part in PurePosixPath(ref or "").parts:
-        # A branch feature/x is a file in a folder: each may come and go.
-        if folder != common:
-            folders[folder] = _one_of({part})
-        folder = folder / part
-    return folders
 
 
 def _file_folders(top: Path, names: Iterable[str], untracked: Iterable[str]) -> dict[Path, Relevant]:

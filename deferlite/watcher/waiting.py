@@ -8,18 +8,22 @@ from deferlite.bus import Bell
 from deferlite.model.clock import SECOND, Clock
 
 
-async def hint_or_timer(bell: Bell, clock: Clock, seconds: float) -> None:
-    """Return when ``bell`` rang, or after ``seconds`` of ``clock``."""
+async def hint_or_timer(bell: Bell, clock: Clock, seconds: float) -> bool:
+    """Return when ``bell`` rang, or after ``seconds`` of ``clock``: then it is True."""
     due = clock.now() + round(seconds * SECOND)
+    timed = False
 
     async def ring_when_due() -> None:
+        nonlocal timed
         await clock.sleep_until(due)
+        timed = True
         bell.ring()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ring_when_due)
         await bell.wait()
         tasks.cancel_scope.cancel()
+    return timed
 
 
 async def quiet(bell: Bell, pause: float, longest: float) -> None:

@@ -175,9 +175,9 @@ async def test_what_comes_later_is_said_in_the_log_with_file_and_line(
 ) -> None:
     caplog.set_level(logging.WARNING, "deferlite")
     async with watching(tmp_path, only=FILES) as watched:
-        watched.file("staging").write_text(GOOD + '[preview]\nbranches = ["feature/*"]\n')
+        watched.file("staging").write_text(GOOD + '[notify]\nslack = "https://example.org/hook"\n')
         await watched.becomes("staging", lambda e: e.config is not None)
-        assert f"{watched.file('staging')}, line 2: preview not yet: " in caplog.text
+        assert f"{watched.file('staging')}, line 2: notify not yet: " in caplog.text
 
 
 async def test_a_restart_changes_nothing_and_sees_what_happened_meanwhile(tmp_path: Path) -> None:

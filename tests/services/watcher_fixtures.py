@@ -19,7 +19,8 @@ from deferlite.model.events import BuildRequested, EnvironmentChanged
 from deferlite.scheduler.recovery import recover
 from deferlite.store import Store
 from deferlite.watcher.environments import EnvironmentFiles
-from deferlite.watcher.repositories import Repositories
+from deferlite.watcher.repositories import Repositories, no_history
+from deferlite.watcher.view import History
 
 NOBODY = {
     "GIT_AUTHOR_NAME": "A",
@@ -144,6 +145,7 @@ async def watching(
     pause: float = 0.05,
     only: Sequence[str] = ("files", "repositories"),
     recovering: bool = False,
+    history: History = no_history,
 ) -> AsyncIterator[Watched]:
     """Store and watcher over ``tmp_path/environments``; run it twice in a test and it is a restart."""
     clock = clock or SystemClock()
@@ -151,7 +153,7 @@ async def watching(
     store = await Store.open(tmp_path / "deferlite.db", clock, bus)
     # The timers would find every change too: without them only hints do.
     files = EnvironmentFiles(store, bus, tmp_path / "environments", clock, every=3600)
-    repositories = Repositories(store, bus, clock, every=3600, pause=pause)
+    repositories = Repositories(store, bus, clock, history, every=3600, pause=pause)
     watched = Watched(store, bus, tmp_path / "environments", repositories)
     watched.files = files
     try:
