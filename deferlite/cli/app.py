@@ -23,6 +23,7 @@ COMMANDS = (
     "executions",
     "build",
     "rollback",
+    "promote",
     "enqueue",
     "execution",
     "token",

@@ -1,19 +1,22 @@
-"""``deferlite builds ENV`` and ``deferlite builds logs ID``."""
+"""``deferlite builds ENV`` and ``deferlite builds show|logs|cancel BUILD``."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
 
 from deferlite.cli.client import Server
 from deferlite.cli.errors import Failure
-from deferlite.cli.options import id_of, json_option, server_option
-from deferlite.cli.output import age, lasted, print_json, print_log, print_table
+from deferlite.cli.following import change_lines, finding_line, name_of, print_build_log, stage_line, state_of
+from deferlite.cli.options import environment_of, id_of, json_option, server_option
+from deferlite.cli.output import age, lasted, print_fields, print_json, print_table, say
+from deferlite.model.ids import InvalidId, is_environment_name, parse_id
 
 
 @click.command()
-@click.argument("words", nargs=-1, required=True, metavar="ENV | logs ID")
+@click.argument("words", nargs=-1, required=True, metavar="ENV | show|logs|cancel BUILD")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many builds.")
 @click.option("--follow/--no-follow", default=True, help="Follow a log while its build runs.")
 @json_option
@@ -22,18 +25,22 @@ from deferlite.cli.output import age, lasted, print_json, print_log, print_table
 def command(
     ctx: click.Context, server: Server, as_json: bool, follow: bool, limit: int, words: tuple[str, ...]
 ) -> None:
-    """List an environment's builds, or print a build's log.
+    """List an environment's builds, show one, print its log, or cancel it.
 
-    ID is a build's id, or ENV#NUMBER as the list shows it. Following a build that fails ends with exit code 1.
+    BUILD is a build's id, or ENV#NUMBER as the list shows it; for cancel also ENV, which is all of its builds that
+    have not ended. Following a build that fails ends with exit code 1.
     """
     match words:
         case (environment,):
-            _list(server, environment, limit, as_json)
-        case ("logs", build):
-            found = server.get(f"/builds/{find_build(ctx, server, build)}")["data"]
-            print_build_log(server, found, follow=follow, as_json=as_json)
+            _list(server, environment_of(environment), limit, as_json)
+        case ("show", text):
+            _show(server, _read(ctx, server, text), as_json)
+        case ("logs", text):
+            print_build_log(server, _read(ctx, server, text), follow=follow, as_json=as_json)
+        case ("cancel", text):
+            cancel_builds(ctx, server, text, as_json)
         case _:
-            raise click.UsageError("write `deferlite builds ENV` or `deferlite builds logs ID`", ctx)
+            raise click.UsageError("write `deferlite builds ENV` or `deferlite builds show|logs|cancel BUILD`", ctx)
 
 
 def _list(server: Server, environment: str, limit: int, as_json: bool) -> None:
@@ -41,24 +48,72 @@ def _list(server: Server, environment: str, limit: int, as_json: bool) -> None:
     if as_json:
         print_json(builds)
         return
-    columns = ("build", "state", "commit", "subject", "why", "created", "took", "id")
-    print_table(columns, map(_row, builds))
+    own = server.get("/status")["version"]
+    columns = ("build", "state", "commit", "subject", "why", "created", "took", "id", "builder")
+    print_table(columns, map(partial(_row, own), builds))
     for build in builds[:1]:
-        if build["error"]:
-            click.echo(f"#{build['number']} failed: {build['error']}", err=True)
+        if state_of(build) == "failed":
+            say(f"#{build['number']} failed: {build['error']}")
+        if build["held"]:
+            say(f"#{build['number']} is held: `deferlite promote {environment}` makes it live")
 
 
-def _row(build: dict[str, Any]) -> tuple[str, ...]:
+def _row(own: str, build: dict[str, Any]) -> tuple[str, ...]:
     return (
         f"#{build['number']}",
-        "live" if build["live"] else build["state"],
+        state_of(build),
         (build["commit"] or "-")[:8],
         build["message"][:50],
         build["trigger"],
         age(build["created_at"]),
         lasted(build["started_at"], build["finished_at"]) or "-",
         build["id"],
+        build["builder"] if build["builder"] not in ("", own) else "-",
     )
+
+
+def _show(server: Server, build: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(build)
+        return
+    print_fields(_fields(build))
+    for title, lines in (
+        ("stages", list(map(_stage, build["steps"]))),
+        (_since(build), list(change_lines(build))),
+        ("breaks", list(map(finding_line, build["findings"]))),
+    ):
+        if lines:
+            click.echo(f"\n{title}:")
+            for line in lines:
+                click.echo(f"  {line}")
+
+
+def _stage(step: dict[str, Any]) -> str:
+    return stage_line(step["state"], lasted(step["started_at"], step["finished_at"]))
+
+
+def _fields(build: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        ("build", f"#{build['number']} of {build['environment']}"),
+        ("state", state_of(build)),
+        ("error", build["error"] or ""),
+        ("commit", f"{build['commit'] or ''} {build['message']}".strip()),
+        ("branch", build["branch"] or ""),
+        ("why", build["trigger"]),
+        ("created", f"{build['created_at']} ({age(build['created_at'])})"),
+        ("took", lasted(build["started_at"], build["finished_at"])),
+        ("builder", build["builder"]),
+        ("id", build["id"]),
+    ]
+
+
+def _since(build: dict[str, Any]) -> str:
+    return f"changed since #{build['changes']['since']}" if build["changes"] else ""
+
+
+def _read(ctx: click.Context, server: Server, text: str) -> dict[str, Any]:
+    build: dict[str, Any] = server.get(f"/builds/{find_build(ctx, server, text)}")["data"]
+    return build
 
 
 def find_build(ctx: click.Context, server: Server, text: str) -> str:
@@ -69,22 +124,45 @@ def find_build(ctx: click.Context, server: Server, text: str) -> str:
     if not (environment and number.isdecimal()):
         raise click.UsageError(f"{text!r} is not a build: write its id, or ENV#NUMBER", ctx)
     query = {"limit": 1, "before": int(number) + 1}
-    for build in server.get(f"/environments/{environment}/builds", query)["data"]:
+    for build in server.get(f"/environments/{environment_of(environment)}/builds", query)["data"]:
         if build["number"] == int(number):
             return str(build["id"])
     raise Failure(f"{environment} has no build #{number}")
 
 
-def print_build_log(server: Server, build: dict[str, Any], *, follow: bool, as_json: bool = False) -> None:
-    """Print the log of ``build``, as the server told of it; with ``follow`` until it has ended.
+def find_own(ctx: click.Context, server: Server, environment: str, text: str | None) -> str | None:
+    """As ``find_build``, for a build of this environment, which a bare number names as well; None for None."""
+    if text is None:
+        return None
+    number = text.removeprefix("#")
+    return find_build(ctx, server, f"{environment}#{number}" if number.isdecimal() else text)
 
-    Raises:
-        Failure: the build it followed failed; not for one that had ended before.
-    """
-    path = f"/builds/{build['id']}"
-    print_log(server.lines(f"{path}/logs", {"follow": 1 if follow else None}), as_json)
-    if not follow or build["finished_at"]:
-        return
-    build = server.get(path)["data"]
-    if build["state"] == "failed":
-        raise Failure(f"build #{build['number']} of {build['environment']} failed: {build['error']}")
+
+def cancel_builds(ctx: click.Context, server: Server, text: str, as_json: bool) -> None:
+    """Cancel the build that ``text`` names, or all that run and wait of the environment it names."""
+    cancelled = [server.post(f"/builds/{id}/cancel")["data"] for id in _to_cancel(ctx, server, text)]
+    if as_json:
+        print_json(cancelled)
+    for build in cancelled:
+        if not as_json:
+            click.echo(build["id"])
+        say(f"{name_of(build)} {'is cancelled' if build['finished_at'] else 'is being ended'}")
+
+
+def _to_cancel(ctx: click.Context, server: Server, text: str) -> list[str]:
+    if not is_environment_name(text) or _is_id(text):
+        return [find_build(ctx, server, text)]
+    builds = server.get(f"/environments/{text}/builds", {"limit": 20})["data"]
+    # The newest first: else the end of one would start the next.
+    running = [str(build["id"]) for build in builds if not build["finished_at"]]
+    if not running:
+        raise Failure(f"{text} has no build that runs or waits")
+    return running
+
+
+def _is_id(text: str) -> bool:
+    try:
+        parse_id(text)
+    except InvalidId:
+        return False
+    return True

@@ -16,7 +16,8 @@ from deferlite.cli.options import home_option
 from deferlite.cli.output import say
 from deferlite.model.errors import DeferliteError
 from deferlite.model.ids import is_environment_name
-from deferlite.sandbox.git import local_tip, open_checkout
+from deferlite.sandbox.git import open_checkout
+from deferlite.sandbox.refs import local_refs, tip_of
 from deferlite.settings import make_home
 
 _LONGEST_NAME = 63
@@ -70,7 +71,7 @@ async def _find(folder: Path) -> Found:
         raise Failure(f"{error}; or run `deferlite init` in your project's checkout") from None
     inside = _project(folder, folder.relative_to(top).as_posix())
     try:
-        tip = await local_tip(checkout, None)
+        tip = tip_of(await local_refs(checkout), None, str(top))
     except DeferliteError:
         return Found(top, inside, None, False)
     return Found(top, inside, tip.branch, True)

@@ -24,6 +24,7 @@ STATE_STYLES = {
     "cancelled": "dim",
     "discarded": "dim",
     "live": "green",
+    "held": "yellow",
     "broken": "red",
     "retired": "dim",
 }

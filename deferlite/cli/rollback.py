@@ -1,11 +1,12 @@
-"""``deferlite rollback ENV [BUILD]``."""
+"""``deferlite rollback ENV [BUILD]`` and ``deferlite rollback ENV --resume``."""
 
 from __future__ import annotations
 
 import click
 
-from deferlite.cli.builds import find_build
+from deferlite.cli.builds import find_own
 from deferlite.cli.client import Server
+from deferlite.cli.following import short, tell_findings
 from deferlite.cli.options import environment_of, json_option, server_option
 from deferlite.cli.output import print_json, say
 
@@ -13,23 +14,25 @@ from deferlite.cli.output import print_json, say
 @click.command()
 @click.argument("environment", type=environment_of)
 @click.argument("build", required=False)
+@click.option("--resume", is_flag=True, help="End a rollback: the newest good build is live again.")
 @json_option
 @server_option
 @click.pass_context
-def command(ctx: click.Context, server: Server, as_json: bool, environment: str, build: str | None) -> None:
-    """Make an older good build live until the next commit.
+def command(
+    ctx: click.Context, server: Server, as_json: bool, resume: bool, environment: str, build: str | None
+) -> None:
+    """Make an older good build live, and hold there until the next commit or --resume.
 
     BUILD is a number as `deferlite builds ENV` shows it, or an id; without it the good build before the live one.
     """
-    answer = server.post(f"/environments/{environment}/rollback", {"build": _id(ctx, server, environment, build)})
-    live = answer["data"]
+    if resume and build:
+        raise click.UsageError("--resume takes no BUILD: it makes the newest good one live", ctx)
+    body = {"resume": True} if resume else {"build": find_own(ctx, server, environment, build)}
+    live = server.post(f"/environments/{environment}/rollback", body)["data"]
     print_json(live) if as_json else click.echo(live["id"])
-    commit = (live["commit"] or "no commit")[:8]
-    say(f"{environment} is live on build #{live['number']} ({commit}) until the next commit")
-
-
-def _id(ctx: click.Context, server: Server, environment: str, build: str | None) -> str | None:
-    if build is None:
-        return None
-    number = build.removeprefix("#")
-    return find_build(ctx, server, f"{environment}#{number}" if number.isdecimal() else build)
+    say(f"{environment} is live on build #{live['number']} ({short(live)})")
+    if resume:
+        say("it follows new commits as before")
+    else:
+        say(f"it holds there until the next commit, or `deferlite rollback {environment} --resume`")
+    tell_findings(live)

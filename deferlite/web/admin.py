@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from deferlite.model.clock import to_rfc3339
-from deferlite.web import admin_environments, admin_executions
+from deferlite.web import admin_builds, admin_environments, admin_executions
 from deferlite.web.admin_shapes import answer
 from deferlite.web.events import each_event, sse
 from deferlite.web.services import Services
@@ -26,6 +26,7 @@ def routes(services: Services) -> list[Route]:
         Route(f"{API}/status", status),
         Route(f"{API}/events", events),
         *admin_environments.routes(services, API),
+        *admin_builds.routes(services, API),
         *admin_executions.routes(services, API),
     ]
 

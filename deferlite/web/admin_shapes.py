@@ -26,6 +26,7 @@ _MOMENTS = frozenset(
         "last_cron_at",
         "revoked_at",
         "cron_tick",
+        "at",
     }
 )
 
@@ -68,9 +69,10 @@ def masked(config: EnvironmentConfig) -> dict[str, Any]:
     shown["env"] = dict.fromkeys(config.env, MASK)
     shown["notify"] = _mask_leaves(config.notify)
     if config.preview:
-        shown["preview"] = {
-            key: _mask_leaves(value) if key == "env" else value for key, value in config.preview.items()
-        }
+        shown["preview"]["env"] = dict.fromkeys(config.preview.env, MASK)
+    shown["git"]["token"] = MASK if config.git.token else None
+    if config.hooks:
+        shown["hooks"]["secret"] = MASK
     return shown
 
 

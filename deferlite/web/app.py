@@ -6,7 +6,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
-from deferlite.web import admin, console, health, metrics, openapi, public_v1, public_v2
+from deferlite.web import admin, console, health, hooks, metrics, openapi, public_v1, public_v2
 from deferlite.web.errors import HANDLERS
 from deferlite.web.services import Services
 from deferlite.web.session import AdminGuard
@@ -17,6 +17,7 @@ def routes(services: Services) -> list[BaseRoute]:
     return [
         *public_v2.routes(services),
         *public_v1.routes(services),
+        *hooks.routes(services),
         *health.routes(services),
         *openapi.routes(services),
         *metrics.routes(services),

@@ -14,7 +14,7 @@ from deferlite.model.execution import Execution
 from deferlite.model.ids import InvalidId, parse_id
 from deferlite.store import Page
 from deferlite.web import views
-from deferlite.web.admin_environments import rebuild
+from deferlite.web.admin_builds import request_build
 from deferlite.web.admin_filters import FILTERS, PAGES, log_position, parse_filter, parse_page, refuse_unknown
 from deferlite.web.console_pages import page, static_answer
 from deferlite.web.errors import ApiError, answer_for
@@ -36,6 +36,9 @@ def routes(services: Services) -> list[Route]:
     }
     done = {
         "/environments/{name}/build": actions.rebuild,
+        "/environments/{name}/resume": actions.resume,
+        "/builds/{id}/cancel": actions.cancel_build,
+        "/builds/{id}/promote": actions.promote,
         "/builds/{id}/rollback": actions.rollback,
         "/executions/{id}/cancel": actions.cancel,
         "/executions/{id}/abort": actions.abort,
@@ -123,16 +126,31 @@ class _Actions:
     """What the forms do; Origin and key have been checked in front of them."""
 
     def __init__(self, services: Services) -> None:
+        self._services = services
         self._store = services.store
 
     async def rebuild(self, request: Request) -> Response:
-        build = await rebuild(self._store, request.path_params["name"])
+        environment = await self._store.environments.get(request.path_params["name"])
+        build = await request_build(self._services, environment)
         return RedirectResponse(f"/builds/{build.id}", _SEE_OTHER)
+
+    async def cancel_build(self, request: Request) -> Response:
+        build = await self._store.builds.cancel(_id(request))
+        return RedirectResponse(f"/builds/{build.id}", _SEE_OTHER)
+
+    async def promote(self, request: Request) -> Response:
+        build = await self._store.builds.get(_id(request))
+        await self._store.builds.promote(build.environment, build.id)
+        return _to_environment(build.environment)
 
     async def rollback(self, request: Request) -> Response:
         build = await self._store.builds.get(_id(request))
         await self._store.builds.rollback(build.environment, build.id)
-        return RedirectResponse(f"/environments/{build.environment}", _SEE_OTHER)
+        return _to_environment(build.environment)
+
+    async def resume(self, request: Request) -> Response:
+        build = await self._store.builds.resume(request.path_params["name"])
+        return _to_environment(build.environment)
 
     async def cancel(self, request: Request) -> Response:
         return _to(await self._store.executions.cancel(None, _id(request), force=False))
@@ -149,3 +167,7 @@ class _Actions:
 
 def _to(execution: Execution) -> Response:
     return RedirectResponse(f"/executions/{execution.id}", _SEE_OTHER)
+
+
+def _to_environment(name: str) -> Response:
+    return RedirectResponse(f"/environments/{name}", _SEE_OTHER)

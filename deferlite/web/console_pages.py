@@ -91,7 +91,9 @@ def templates() -> jinja2.Environment:
         "exact": words.exact,
         "clock": lambda moment: to_rfc3339(moment)[11:23],
         "size": size,
+        "word": lambda build: words.build_word(build.state.value, build.live, build.held, build.error),
     }
+    environment.globals["plural"] = words.plural
     environment.globals["static"] = _static_address
     return environment
 

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from deferlite.bus import Bell, Bus
 from deferlite.model.events import (
     AbortRequested,
+    BuildCancelRequested,
     BuildChanged,
     BuildLogged,
     BuildPublished,
@@ -29,12 +30,22 @@ from deferlite.model.events import (
     ParentParked,
     ParentReady,
     ParentResumed,
+    RepositoryPushed,
 )
 
 CHANGES = (ExecutionsEnqueued, ExecutionChanged, BuildRequested, BuildChanged, BuildPublished, EnvironmentChanged)
 """What alters a page; log lines are hinted at on their own."""
 LOGGED = (ExecutionLogged, BuildLogged)
-EVERY = (*CHANGES, *LOGGED, AbortRequested, ParentParked, ParentReady, ParentResumed)
+EVERY = (
+    *CHANGES,
+    *LOGGED,
+    AbortRequested,
+    BuildCancelRequested,
+    ParentParked,
+    ParentReady,
+    ParentResumed,
+    RepositoryPushed,
+)
 
 PACE = 0.25
 """Seconds between two hints to one page."""

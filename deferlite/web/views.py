@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import msgspec
 
-from deferlite.model.build import Build, BuildState
+from deferlite.model.build import CANCELLED, Build, BuildState
 from deferlite.model.environment import Environment, EnvironmentState
 from deferlite.model.execution import TERMINAL, ErrorCode, ErrorObject, Execution, LogLine, State
 from deferlite.model.function import Function, FunctionSpec
 from deferlite.store import ExecutionFilter, Page, PageRequest
-from deferlite.web.admin_environments import live_build, not_yet
+from deferlite.store.overview import Glance
+from deferlite.web.admin_builds import live_build
+from deferlite.web.admin_environments import not_yet
 from deferlite.web.admin_shapes import masked
 from deferlite.web.admin_waiting import why_it_waits
 from deferlite.web.services import Services
 
 LAST = 12
 """Builds or executions in a short list."""
+SHOWN_OPEN = 5
+"""As many previews of an environment are listed at once; more are folded away."""
 LOG_LINES = 2000
 """Lines of a log on one page."""
+TAIL = 15
+"""Lines shown of a stage that failed."""
+USUAL_STEPS = (
+    BuildState.STARTED,
+    BuildState.CLONING,
+    BuildState.INSTALLING,
+    BuildState.COMPILING,
+    BuildState.PUBLISHING,
+)
 _ATTEMPTS = 100
 
 
@@ -46,6 +60,7 @@ class EnvironmentRow(Counted, frozen=True, kw_only=True):
     live: Build | None
     newest: Build | None
     functions: int
+    previews: tuple[EnvironmentRow, ...] = ()
 
     @property
     def state(self) -> str:
@@ -58,9 +73,16 @@ class EnvironmentRow(Counted, frozen=True, kw_only=True):
             return "no repository"
         if self.newest and self.newest.finished_at is None:
             return "building"
-        if self.newest and self.newest.state is BuildState.FAILED:
+        if self.newest and self.newest.state is BuildState.FAILED and self.newest.error != CANCELLED:
             return "build failed"
+        if self.newest and self.newest.held:
+            return "build held"
         return "live" if self.live else "no build"
+
+    @property
+    def previews_by_state(self) -> list[tuple[str, int]]:
+        """What its previews come to, the commonest first."""
+        return Counter(row.state for row in self.previews).most_common()
 
 
 class FunctionRow(Counted, frozen=True, kw_only=True):
@@ -91,33 +113,55 @@ def common(services: Services, environment: str = "", log: str = "") -> dict[str
         "topic": environment,
         "log_id": log,
         "State": State,
+        "SHOWN_OPEN": SHOWN_OPEN,
     }
 
 
 async def overview(services: Services) -> dict[str, Any]:
     store = services.store
-    counts = await store.statistics.environments()
-    environments = await store.environments.list()
     page = await store.executions.list(ExecutionFilter(), PageRequest(first=LAST))
     return common(services) | {
-        "rows": [await environment_row(services, each, counts.get(each.name, {})) for each in environments],
+        "rows": _grouped(await _rows(services)),
         "builds": await store.builds.list(None, limit=LAST),
         "executions": page.items,
         "folder": services.settings.environments,
     }
 
 
-async def environment_row(services: Services, environment: Environment, counts: dict[State, int]) -> EnvironmentRow:
-    newest = await services.store.builds.list(environment.name, limit=1)
-    live = await live_build(services.store, environment, newest)
-    functions = [each for each in await services.store.functions.list(environment.name) if each.active]
+async def _rows(services: Services) -> list[EnvironmentRow]:
+    """All active environments, by name."""
+    store = services.store
+    counts = await store.statistics.environments()
+    glances = await store.overview.environments(newest=1)
+    return [
+        _row(each, glances.get(each.name, Glance()), counts.get(each.name, {}))
+        for each in await store.environments.list()
+    ]
+
+
+def _row(environment: Environment, glance: Glance, counts: dict[State, int]) -> EnvironmentRow:
+    newest = glance.newest[0] if glance.newest else None
     return EnvironmentRow(
-        environment=environment,
-        live=live,
-        newest=newest[0] if newest else None,
-        functions=len(functions),
-        counts=counts,
+        environment=environment, live=glance.live, newest=newest, functions=glance.functions, counts=counts
     )
+
+
+def _grouped(rows: list[EnvironmentRow]) -> list[EnvironmentRow]:
+    """``rows`` with each preview under its environment; one whose environment is gone stands for itself."""
+    names = {row.environment.name for row in rows}
+    previews: dict[str, list[EnvironmentRow]] = {}
+    for row in rows:
+        if (of := _base(row)) in names:
+            previews.setdefault(of, []).append(row)
+    return [
+        msgspec.structs.replace(row, previews=tuple(previews.get(row.environment.name, ())))
+        for row in rows
+        if _base(row) not in names
+    ]
+
+
+def _base(row: EnvironmentRow) -> str:
+    return row.environment.preview.of if row.environment.preview else ""
 
 
 async def environment(services: Services, name: str) -> dict[str, Any]:
@@ -126,13 +170,22 @@ async def environment(services: Services, name: str) -> dict[str, Any]:
     found = await store.environments.get(name)
     counts = (await store.statistics.environments()).get(name, {})
     page = await store.executions.list(ExecutionFilter(environment=name), PageRequest(first=LAST))
+    builds = await store.builds.list(name, limit=LAST)
+    functions = await _functions(services, name)
+    live = await live_build(store, found, builds)
+    row = _row(found, Glance(live=live, newest=tuple(builds[:1]), functions=len(functions)), counts)
+    asks = found.config is not None and found.config.preview is not None
+    previews = [each for each in await _rows(services) if _base(each) == name] if asks else []
     return common(services, name) | {
-        "row": await environment_row(services, found, counts),
+        "row": msgspec.structs.replace(row, previews=tuple(previews)),
         "environment": found,
         "settings": masked(found.config) if found.config else None,
         "not_yet": [wish.removeprefix(f"{name}: ") for wish in not_yet([found])],
-        "functions": await _functions(services, name),
-        "builds": await store.builds.list(name, limit=LAST),
+        "push_address": f"{services.endpoint}/hooks/push/{name}",
+        "functions": functions,
+        "builds": builds,
+        "kept": await store.builds.in_use(name),
+        "held": next((build for build in builds if build.held), None),
         "executions": page.items,
     }
 
@@ -154,14 +207,27 @@ async def build(services: Services, id: str, after: int) -> dict[str, Any]:
     interpreter = ""
     if found.state is BuildState.SUCCEED:
         interpreter = (await services.store.builds.manifest(id)).interpreter
+    passed = {step.state for step in found.steps}
     return common(services, found.environment, id) | {
         "build": found,
         "interpreter": interpreter,
         "newest": newest[0].id == id,
+        "kept": await services.store.builds.in_use(found.environment),
         "longest": max((_lasted(services, step.started_at, step.finished_at) for step in found.steps), default=1),
+        "ahead": [] if found.finished_at else [state.value for state in USUAL_STEPS if state not in passed],
+        "tail": await _tail(services, found),
         "ended": found.finished_at is not None,
         **_log([(seq, 1, line) for seq, line in log], after),
     }
+
+
+async def _tail(services: Services, build: Build) -> list[LogLine]:
+    """The last lines of the stage that failed, where the error does not show them itself."""
+    if build.state is not BuildState.FAILED or build.error == CANCELLED or not build.steps:
+        return []
+    lines = await services.store.logs.build_tail(build.id, build.steps[-1].started_at, TAIL)
+    said = (build.error or "").splitlines()
+    return [line for line in lines if line.text.strip() and line.text not in said]
 
 
 def _lasted(services: Services, started: int, finished: int | None) -> int:

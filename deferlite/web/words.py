@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from deferlite.model.build import CANCELLED
+
 _UNITS = ((90.0, 1.0, "s"), (5400.0, 60.0, "m"), (129600.0, 3600.0, "h"), (float("inf"), 86400.0, "d"))
 """Below so many seconds: the unit in seconds, its letter."""
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
@@ -31,6 +33,18 @@ def exact(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h {minutes:02}m" if hours else f"{minutes}m {rest:02}s"
+
+
+def build_word(state: str, live: bool, held: bool, error: str | None) -> str:
+    """What became of a build, in one word."""
+    if live or held:
+        return "live" if live else "held"
+    return "cancelled" if error == CANCELLED else state
+
+
+def plural(count: int, word: str) -> str:
+    """``1 build``, ``1,200 builds``."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def plain(text: str) -> str:

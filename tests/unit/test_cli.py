@@ -60,10 +60,16 @@ def test_the_help_lists_all_commands() -> None:
         ("environments",),
         ("builds", "staging"),
         ("builds", "logs", ID),
+        ("builds", "show", "staging#2"),
+        ("builds", "cancel", ID),
         ("functions", "staging"),
         ("executions", "staging"),
         ("build", "staging"),
+        ("build", "staging", "--commit", "c0ffee", "--wait"),
+        ("build", "cancel", "staging"),
         ("rollback", "staging"),
+        ("rollback", "staging", "--resume"),
+        ("promote", "staging"),
         ("enqueue", "staging", "greet"),
         ("execution", "show", ID),
         ("execution", "logs", ID),
@@ -95,6 +101,14 @@ def test_the_home_may_come_from_the_environment(home: Path) -> None:
         ("builds",),
         ("builds", "a", "b", "c"),
         ("builds", "logs", "staging"),
+        ("builds", "../status"),
+        ("builds", "show", "Staging#1"),
+        ("builds", "cancel", "staging#two"),
+        ("build", "Staging"),
+        ("build", "staging", "production"),
+        ("build", "cancel", "staging", "--wait"),
+        ("rollback", "staging", "2", "--resume"),
+        ("promote", "staging", "two"),
         ("execution", "show", "7"),
         ("functions", "../status"),
         ("token", "create", "Staging"),
@@ -198,7 +212,7 @@ def test_check_of_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_check_tells_what_is_not_yet(tmp_path: Path) -> None:
     file = tmp_path / "staging.toml"
-    file.write_text('repository = "/srv/shop"\n[preview]\nbranches = ["qa/*"]\n')
+    file.write_text('repository = "/srv/shop"\n[notify]\nslack = "https://hooks.example.org/T0"\n')
     result = run("check", str(file))
     assert result.exit_code == 0
     assert "not yet" in result.stderr

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -15,96 +12,12 @@ from click.testing import CliRunner, Result
 
 from deferlite.bus import Bus
 from deferlite.cli.app import cli
-from deferlite.model.build import BuildState, Trigger
-from deferlite.model.clock import SystemClock
-from deferlite.model.environment import EnvironmentConfig
-from deferlite.model.events import BuildRequested, ExecutionsEnqueued
-from deferlite.model.execution import Ending, LogLine, NewExecution, Outcome, error_result
-from deferlite.model.function import FunctionOptions, FunctionSpec, Manifest
-from deferlite.model.ids import ExecutionTokens, new_id
-from deferlite.sandbox.levels import Level, SandboxStatus
-from deferlite.settings import Settings
-from deferlite.store import Store, Want
-from deferlite.web.app import create_app
-from deferlite.web.listen import bind_unix, serve_app
-from deferlite.web.services import Services
-from deferlite.web.session import trusted
+from deferlite.model.events import ExecutionsEnqueued
+from deferlite.model.execution import Ending, LogLine, Outcome, error_result
+from deferlite.model.ids import new_id
+from tests.unit.cli_fixtures import KEY, end, enqueue, returned, server, start
 
 pytestmark = pytest.mark.anyio
-Run = Callable[..., Awaitable[Result]]
-STEPS = ("started", "cloning", "installing", "compiling", "publishing")
-KEY = "the-key"
-
-
-@asynccontextmanager
-async def server(home: Path, bus: Bus | None = None) -> AsyncIterator[tuple[Store, Run]]:
-    """A store with the environment ``production``, and a way to run commands against it."""
-    home.mkdir(exist_ok=True)
-    (home / "admin.token").write_text(KEY + "\n")
-    bus, clock = bus or Bus(), SystemClock()
-    store = await Store.open(home / "deferlite.db", clock, bus)
-    services = Services(
-        store=store,
-        bus=bus,
-        clock=clock,
-        settings=Settings.load({"home": str(home)}, {}),
-        execution_tokens=ExecutionTokens(),
-        admin_key=KEY,
-        sandbox=SandboxStatus(level=Level.PROCESS, detail="none"),
-        home=home,
-        endpoint="http://127.0.0.1:3337",
-        version="0.0.0",
-        started_at=clock.now(),
-    )
-
-    async def run(*words: str) -> Result:
-        result: Result = await anyio.to_thread.run_sync(CliRunner().invoke, cli, (*words, "--home", str(home)))
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    try:
-        await store.environments.apply("production", EnvironmentConfig(repository="/srv/shop"), "production.toml")
-        await publish(store)
-        with anyio.fail_after(60):
-            async with anyio.create_task_group() as tasks:
-                await tasks.start(serve_app, trusted(create_app(services)), bind_unix(home / "deferlite.sock"))
-                yield store, run
-                tasks.cancel_scope.cancel()
-    finally:
-        await store.close()
-
-
-async def publish(store: Store) -> str:
-    build = await store.builds.request("production", commit="c" * 40, branch="main", message="x", trigger=Trigger.NEW)
-    for state in STEPS:
-        await store.builds.advance(build.id, BuildState(state))
-    options = FunctionOptions(cron="0 8 * * *", timezone="Europe/Paris")
-    specs = (
-        FunctionSpec(name="hello", module="jobs", attribute="hello", is_async=False),
-        FunctionSpec(name="digest", module="jobs", attribute="digest", is_async=True, options=options),
-    )
-    manifest = Manifest(runtime="python", interpreter="CPython 3.11.7", modules=("jobs",), functions=specs)
-    return (await store.builds.publish(build.id, manifest)).id
-
-
-async def start(store: Store) -> tuple[str, int]:
-    hello = await store.functions.get("production", "hello")
-    (claimed,) = await store.executions.claim([Want("production", hello.id, 1)], "boot", "process")
-    return claimed.id, claimed.attempt
-
-
-async def end(store: Store, running: tuple[str, int], outcome: Outcome) -> None:
-    await store.executions.finish([(*running, outcome)])
-
-
-async def enqueue(store: Store, **more: Any) -> str:
-    item = NewExecution(function_name="hello", **more)
-    return (await store.executions.enqueue("production", [item]))[0].id
-
-
-def returned(value: str) -> Outcome:
-    return Outcome(ending=Ending.RETURNED, result=value)
 
 
 async def test_lists_for_people_and_for_programs(tmp_path: Path) -> None:
@@ -239,50 +152,6 @@ async def test_abort_twice_is_said_and_no_failure(tmp_path: Path) -> None:
         second = await run("execution", "cancel", id, "--force")
         assert (first.exit_code, second.exit_code) == (0, 0)
         assert "abort" in second.stderr
-
-
-async def test_builds_are_asked_for_followed_and_rolled_back(tmp_path: Path) -> None:
-    async with server(tmp_path) as (store, run):
-        id = (await run("build", "production")).stdout.strip()
-        results: list[Result] = []
-
-        async def follow() -> None:
-            results.append(await run("builds", "logs", "production#2"))
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(follow)
-            for state in STEPS:
-                await store.builds.advance(id, BuildState(state))
-                await store.logs.append_build(id, [LogLine(0, "stdout", state)])
-            await store.builds.fail(id, "add stripe to requirements.txt")
-        assert [line.split()[1] for line in results[0].stdout.splitlines()] == list(STEPS)
-        second = await publish(store)
-        assert (await run("rollback", "production")).exit_code == 0
-        live = (await store.environments.get("production")).live_build_id
-        assert live not in (id, second)
-        assert (await run("rollback", "production", "3")).stdout.strip() == second
-        assert (await run("rollback", "production")).exit_code == 0
-        assert (await run("rollback", "production")).exit_code == 1
-
-
-async def test_waiting_for_a_build_that_fails_is_a_failure(tmp_path: Path) -> None:
-    bus = Bus()
-    async with server(tmp_path, bus) as (store, run):
-        results: list[Result] = []
-
-        async def build() -> None:
-            results.append(await run("build", "production", "--wait"))
-
-        with bus.subscribe(BuildRequested) as requested:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(build)
-                await requested.receive()
-                asked = await store.builds.next_created(())
-                assert asked is not None
-                await store.builds.advance(asked.id, BuildState.STARTED)
-                await store.builds.fail(asked.id, "add stripe to requirements.txt")
-        assert results[0].exit_code == 1
-        assert "add stripe to requirements.txt" in results[0].stderr
 
 
 async def test_tokens_are_shown_once(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 
 from deferlite.bus import Bus
 from deferlite.model.build import BuildState, Trigger
-from deferlite.model.environment import EnvironmentConfig
+from deferlite.model.environment import EnvironmentConfig, GitSettings, HookSettings, PreviewSettings
 from deferlite.model.execution import Ending, LogLine, NewExecution, Outcome, State
 from deferlite.model.ids import new_id
 from deferlite.store import Store
@@ -47,10 +47,10 @@ async def test_status_says_what_the_server_is(admin: httpx.AsyncClient) -> None:
 
 
 async def test_status_names_what_files_ask_for_in_vain(admin: httpx.AsyncClient, store: Store) -> None:
-    config = EnvironmentConfig(repository="/srv/shop", preview={"branches": ["qa/*"]})
+    config = EnvironmentConfig(repository="/srv/shop", notify={"slack": "https://hooks.example.org/T0"})
     await store.environments.apply("production", config, "production.toml")
     (wish,) = (await admin.get("/status")).json()["not_yet"]
-    assert wish.startswith("production: preview: ")
+    assert wish.startswith("production: notify: ")
 
 
 async def test_environments_have_their_live_build_and_counts(admin: httpx.AsyncClient, store: Store) -> None:
@@ -76,12 +76,23 @@ async def test_settings_are_shown_without_secrets(admin: httpx.AsyncClient, stor
         env={"STRIPE_KEY": "sk_live_1", "DATABASE_URL": {"file": "/run/secrets/db"}},
         token="dlt_secret",
         notify={"slack": "https://hooks.example.org/T0"},
-        preview={"branches": ["qa/*"], "env": {"STRIPE_KEY": "sk_test_1"}},
+        preview=PreviewSettings(branches=("qa/*",), env={"STRIPE_KEY": "sk_test_1"}),
+        git=GitSettings(token="git-password-1"),
+        hooks=HookSettings(secret="push-secret-of-the-shop"),
     )
     await store.environments.apply("production", config, "production.toml")
     answers = [await admin.get("/environments"), await admin.get("/environments/production")]
     for answer in answers:
-        for secret in ("hunter2", "sk_live_1", "/run/secrets", "dlt_secret", "hooks.example.org", "sk_test_1"):
+        for secret in (
+            "hunter2",
+            "sk_live_1",
+            "/run/secrets",
+            "dlt_secret",
+            "hooks.example.org",
+            "sk_test_1",
+            "git-password-1",
+            "push-secret",
+        ):
             assert secret not in answer.text
     shown = answers[1].json()["data"]["config"]
     assert shown["env"] == {"STRIPE_KEY": "•••", "DATABASE_URL": "•••"}

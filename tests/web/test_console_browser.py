@@ -3,69 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
-import anyio
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import expect
 from starlette.applications import Starlette
 
-from deferlite.model.build import BuildState, Trigger
 from deferlite.model.execution import Ending, LogLine, NewExecution, Outcome
 from deferlite.store import Store
-from deferlite.web.listen import bind_tcp, serve_app
 from deferlite.web.services import Services
+from tests.web.browser import PHONE, opened
 
 pytestmark = [pytest.mark.anyio, pytest.mark.needs("chromium")]
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PHONE = {"width": 360, "height": 740}
-
-
-@asynccontextmanager
-async def served(app: Starlette) -> AsyncIterator[str]:
-    """The app on a port of its own; the page's address."""
-    sock = bind_tcp("127.0.0.1", 0)
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(serve_app, app, sock)
-        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
-        tasks.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        launched = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        try:
-            yield launched
-        finally:
-            await launched.close()
-
-
-@asynccontextmanager
-async def opened(app: Starlette, services: Services, **options: Any) -> AsyncIterator[tuple[Page, str]]:
-    """A signed-in page and the server's address; a fault of the script or the policy fails the test."""
-    faults: list[str] = []
-    async with served(app) as address, browser() as launched:
-        context = await launched.new_context(**options)
-        page = await context.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
-        await page.goto(f"{address}/?key={services.admin_key}")
-        yield page, address
-        await context.close()
-    assert faults == []
 
 
 async def enqueue(store: Store, **more: Any) -> str:
@@ -121,20 +70,6 @@ async def test_a_long_log_comes_whole(app: Starlette, services: Services, store:
         await page.goto(f"{address}/executions/{id}")
         await expect(page.locator("#log li")).to_have_count(4500)
         await expect(page.locator("#log-more")).to_be_hidden()
-
-
-async def test_a_build_moves_on(app: Starlette, services: Services, store: Store) -> None:
-    build = await store.builds.request("production", commit="d" * 40, branch=None, message="", trigger=Trigger.COMMIT)
-    async with opened(app, services) as (page, address):
-        await page.goto(f"{address}/builds/{build.id}")
-        await expect(page.locator("#link")).to_have_text("live")
-        await store.builds.advance(build.id, BuildState.STARTED)
-        await store.builds.advance(build.id, BuildState.CLONING)
-        await store.logs.append_build(build.id, [LogLine(0, "stdout", "cloning the shop")])
-        await expect(page.locator("h1")).to_contain_text("cloning")
-        await expect(page.locator("#log li")).to_contain_text("cloning the shop")
-        await store.builds.fail(build.id, "no requirements.txt")
-        await expect(page.locator(".note.bad")).to_contain_text("no requirements.txt")
 
 
 async def test_forms_work_in_the_browser(app: Starlette, services: Services, store: Store) -> None:

@@ -29,8 +29,12 @@
     } else if (old.nodeType !== Node.ELEMENT_NODE) {
       old.nodeValue = fresh.nodeValue;
     } else {
-      for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
-      for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+      // Whether a fold is open is the reader's own choice.
+      const own = (name) => name === "open" && old.nodeName === "DETAILS";
+      for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name) && !own(name)) old.removeAttribute(name);
+      for (const { name, value } of fresh.attributes) {
+        if (old.getAttribute(name) !== value && !own(name)) old.setAttribute(name, value);
+      }
       morphChildren(old, fresh);
     }
   };

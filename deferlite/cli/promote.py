@@ -1,0 +1,30 @@
+"""``deferlite promote ENV [BUILD]``."""
+
+from __future__ import annotations
+
+import click
+
+from deferlite.cli.builds import find_own
+from deferlite.cli.client import Server
+from deferlite.cli.following import short, tell_findings
+from deferlite.cli.options import environment_of, json_option, server_option
+from deferlite.cli.output import print_json, say
+
+
+@click.command()
+@click.argument("environment", type=environment_of)
+@click.argument("build", required=False)
+@json_option
+@server_option
+@click.pass_context
+def command(ctx: click.Context, server: Server, as_json: bool, environment: str, build: str | None) -> None:
+    """Make a held build live, with what it breaks.
+
+    With `[build] breaking = "hold"`, a build that executions in the queue do not fit is held. BUILD is a number as
+    `deferlite builds ENV` shows it, or an id; without it the newest held one.
+    """
+    body = {"build": find_own(ctx, server, environment, build)}
+    live = server.post(f"/environments/{environment}/promote", body)["data"]
+    print_json(live) if as_json else click.echo(live["id"])
+    say(f"{environment} is live on build #{live['number']} ({short(live)})")
+    tell_findings(live)
