@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench format clean system
+.PHONY: help demo examples test check bench format clean system
 
 help: ## show what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ check: $(STAMP) ## types and style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+examples: $(STAMP) ## every example built, run and measured; ONLY=flask,poetry takes some
+	$(BIN)/python -m tests.examples --only "$(ONLY)"
 
 test: $(STAMP) system check ## all checks and all tests
 	$(BIN)/python -m pytest

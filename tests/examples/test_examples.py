@@ -2,104 +2,141 @@
 
 from __future__ import annotations
 
-import shutil
+import json
+import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uv
+import tomllib
 
-from tests.support import Client, Repository, Server
+from tests.examples.measure import Report, Row, dependency_sets
+from tests.examples.projects import EXAMPLES, OUTSIDE, Call, Example, environment_file, prepare, read_examples
+from tests.examples.report import as_text
+from tests.support import Server
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-ENVIRONMENTS = {
-    "hello-pip": "",
-    "shop-uv": '[env]\nMAIL_SERVER = "mail.example.org"\n',
-    "plain-script": '[build]\npython = ">=3.10"\n',
-    "defer-folder": "",
-    "django-site": '[env]\nSECRET_KEY = "of this environment"\n',
-}
+pytestmark = pytest.mark.slow
+
+READ = read_examples()
 CALLS: list[tuple[str, str, list[Any], Any]] = [
     ("hello-pip", "hello", [], "Hello, world!"),
-    ("hello-pip", "hello", ["Ada"], "Hello, Ada!"),
     ("hello-pip", "add", [1, 2.5], 3.5),
     ("shop-uv", "price_of", ["Teapot", 2], 49.0),
     ("shop-uv", "yearly_report", [2026, 0], {"year": 2026, "months": 12}),
-    (
-        "shop-uv",
-        "place_order",
-        ["ada@example.org", {"teapot": 1, "cup": 4}],
-        {"customer": "ada@example.org", "lines": {"teapot": 24.5, "cup": 24.0}, "total": 48.5},
-    ),
     ("shop-uv", "send_mail", ["a@example.org", "hi", 1], {"to": "a@example.org", "subject": "hi", "attempt": 2}),
-    ("plain-script", "checksum", ["hello", "md5"], "5d41402abc4b2a76b9719d911017c592"),
-    ("defer-folder", "thumbnail", [1600, 900], [200, 112]),
-    ("django-site", "count_products", [["teapot", "cup"]], {"count": 2, "app": "Shop"}),
+    ("aliases", "send_invoice", ["Ada", 1], {"to": "ada@example.org", "amount": 1}),
+    ("aliases", "mail_bill", ["Ada", 2], {"to": "ada@example.org", "amount": 2}),
+    ("uv-workspace-worker", "revalue_stock", [], 540.0),
+]
+"""Beside the call of each README, which the measurement makes."""
+FAULTS = [
+    ("shop-uv", "price_of", ["Elephant"], "ValueError", "'Elephant'"),
+    ("monorepo-pip-shipping", "postage", [[40_000]], "ValueError", "too heavy"),
+    ("litestar", "report_visits", [[{"page": 1, "seconds": 2}]], "ValidationError", "`$[0].page`"),
 ]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("examples")
-    skipped = shutil.ignore_patterns("__pycache__", "uv.lock", ".venv", "misbehaving")
-    shutil.copytree(EXAMPLES, folder / "repository" / "examples", ignore=skipped)
-    # A lock names the package index of whoever made it, so none is kept here.
-    subprocess.run([uv.find_uv_bin(), "lock", "--quiet"], cwd=folder / "repository/examples/shop-uv", check=True)
-    (folder / "repository/examples/shop-uv/.gitignore").unlink()
-    repository = Repository(folder / "repository", {})
-    with Server(folder / "home") as running:
-        for name, more in ENVIRONMENTS.items():
-            running.add(name, f'repository = "{repository.path}"\ndirectory = "examples/{name}"\n{more}')
-        yield running
-
-
-@contextmanager
-def client(server: Server, name: str) -> Iterator[Client]:
-    server.until_built(name)
-    one = server.client(name)
-    with one.http:
-        yield one
-
-
-def test_every_example_has_a_readme_and_a_test() -> None:
+def test_every_folder_is_in_the_table_and_has_a_readme() -> None:
     folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir()}
-    assert folders - {"misbehaving"} == set(ENVIRONMENTS)
+    assert folders == {*READ, *OUTSIDE}
     assert [name for name in folders if not (EXAMPLES / name / "README.md").is_file()] == []
 
 
-@pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_it_is_built(server: Server, name: str) -> None:
-    build = server.until_built(name)
-    assert (build["state"], build["error"]) == ("succeed", None)
+@pytest.mark.parametrize("example", READ.values(), ids=READ)
+def test_its_readme_has_an_environment_file_and_a_call_for_it(example: Example) -> None:
+    for name, text in example.environments.items():
+        asked = tomllib.loads(text)
+        assert asked["directory"].startswith(f"examples/{example.name}")
+        assert example.call(name)
+
+
+def test_no_lock_that_names_an_index_is_kept() -> None:
+    locks = [path for path in EXAMPLES.rglob("*") if path.suffix in (".lock", ".txt") or path.name == "Pipfile"]
+    kept = [path for path in locks if path.name not in ("uv.lock", "Pipfile.lock")]
+    assert [str(path) for path in kept if re.search(r"\bhttps?://", path.read_text())] == []
+
+
+def test_a_fault_is_told_below_the_table() -> None:
+    good, bad = Row("good", "uv.lock", cold=1.0), Row("bad", "pdm.lock", fault="the build failed: no pdm\n    its log")
+    told = as_text(Report([good, bad])).partition("1 of 2 environments")[2]
+    assert "FAILED bad: the build failed: no pdm\n    its log" in told
+    assert "FAILED good" not in told
+
+
+def test_all_are_built_and_run(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print(f"\n{as_text(report)}")
+    assert {row.environment: row.fault for row in report.faults} == {}
+    assert len(report.rows) >= 25
+
+
+def test_a_commit_that_leaves_the_lock_alone_is_live_within_a_second(report: Report) -> None:
+    assert report.median_live <= 1.0
+
+
+def test_ten_environments_with_the_same_lock_have_one_set_of_dependencies(server: Server, tmp_path: Path) -> None:
+    before = dependency_sets(server.home)
+    example = READ["shop-uv"]
+    repository = prepare(example, tmp_path)
+    # A lock that no other environment has.
+    project = repository.path / "examples" / example.name
+    (project / "uv.lock").write_text((project / "uv.lock").read_text() + "# of ten environments\n")
+    repository.commit("A lock of their own", {})
+    names = [f"same-lock-{number}" for number in range(10)]
+    for name in names:
+        server.add(name, environment_file(example.environments["shop-uv"], repository))
+    builds = [server.until_built(name) for name in names]
+    assert [build["error"] for build in builds] == [None] * 10
+    assert [server.client(name).call("price_of", "cup", 2) for name in names] == [("succeed", 12.0)] * 10
+    assert len(dependency_sets(server.home) - before) == 1
+
+
+@pytest.mark.parametrize("call", [call for example in READ.values() for call in example.calls], ids=str)
+def test_its_readme_can_be_typed(server: Server, call: Call) -> None:
+    done = subprocess.run(
+        ["sh", "-c", call.line],
+        env={**server.environ, "DEFERLITE_HOME": str(server.home)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == call.expected
 
 
 @pytest.mark.parametrize(("name", "function", "arguments", "expected"), CALLS)
-def test_its_functions_run(server: Server, name: str, function: str, arguments: list[Any], expected: Any) -> None:
-    with client(server, name) as public:
-        assert public.call(function, *arguments) == ("succeed", expected)
+def test_its_other_functions_run(server: Server, name: str, function: str, arguments: list[Any], expected: Any) -> None:
+    assert server.client(name).call(function, *arguments) == ("succeed", expected)
 
 
-def test_a_fault_of_a_function_is_its_result(server: Server) -> None:
-    with client(server, "shop-uv") as public:
-        state, error = public.call("price_of", "Elephant")
-    assert (state, error["name"]) == ("failed", "ValueError")
-    assert "'Elephant'" in error["message"]
+@pytest.mark.parametrize(("name", "function", "arguments", "error", "words"), FAULTS)
+def test_a_fault_of_a_function_is_its_result(
+    server: Server, name: str, function: str, arguments: list[Any], error: str, words: str
+) -> None:
+    state, got = server.client(name).call(function, *arguments)
+    assert (state, got["name"]) == ("failed", error)
+    assert words in got["message"]
 
 
-def test_a_workflow_has_its_children(server: Server) -> None:
-    with client(server, "shop-uv") as public:
-        order = public.enqueue("place_order", "ada@example.org", {"tray": 2})
-        assert public.wait(order)[0] == "succeed"
+@pytest.mark.parametrize(
+    ("name", "function", "arguments", "expected"),
+    [
+        ("shop-uv", "place_order", ["ada@example.org", {"tray": 2}], ["price_of", "send_mail"]),
+        ("workflow", "close_month", [{"Ada": [1], "Bob": [2]}], ["balance"] * 2 + ["mail_statement"] * 2),
+    ],
+)
+def test_a_workflow_has_its_children(
+    server: Server, name: str, function: str, arguments: list[Any], expected: list[str]
+) -> None:
+    client = server.client(name)
+    parent = client.enqueue(function, *arguments)
+    assert client.wait(parent)[0] == "succeed"
     with server.admin() as admin:
-        children = admin.get(f"/executions/{order}/children").json()["data"]
-    assert sorted(child["function_name"] for child in children) == ["price_of", "send_mail"]
+        children = admin.get(f"/executions/{parent}/children").json()["data"]
+    assert sorted(child["function_name"] for child in children) == expected
 
 
 def test_cron_functions_are_planned(server: Server) -> None:
-    server.until_built("shop-uv")
     with server.admin() as admin:
         functions = {one["name"]: one for one in admin.get("/environments/shop-uv/functions").json()["data"]}
     assert functions["daily_report"]["next_cron_at"] is not None

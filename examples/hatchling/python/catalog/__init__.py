@@ -1,0 +1,3 @@
+"""A catalogue of products."""
+
+__version__ = "0.9.2"

@@ -1,0 +1,1 @@
+"""An address book that has been there for a while."""
