@@ -9,9 +9,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import anyio
 import httpx
@@ -20,6 +20,7 @@ import pytest
 from deferlite.builder.layout import Layout
 from deferlite.builder.runtimes.interpreters import Interpreters
 
+T = TypeVar("T")
 BIN = Path(sys.executable).parent
 DEFERLITE = BIN / "deferlite"
 PATIENCE = 60.0
@@ -108,7 +109,9 @@ class Server:
     def start(self) -> None:
         ready = threading.Event()
         command = [str(DEFERLITE), "serve", "--home", str(self.home), "--port", str(self.port), *self.options]
-        self.process = subprocess.Popen(command, env=self.environ, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, env=self.environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         self._reader = threading.Thread(target=self._read, args=(self.process, ready), daemon=True)
         self._reader.start()
         assert ready.wait(PATIENCE), "\n".join(self.lines)
@@ -169,17 +172,26 @@ class Server:
         self._clients.append(client)
         return client
 
-    def until_built(self, environment: str, commit: str | None = None) -> dict[str, Any]:
-        """Wait on the event stream until the newest build (of ``commit``) has ended; returns it."""
+    def until(self, look: Callable[[httpx.Client], T | None]) -> T:
+        """What ``look`` finds with the admin API, asked again whenever something has changed until it is not None."""
         with self.admin() as admin, admin.stream("GET", "/events") as events:
             changes = events.iter_lines()
-            while True:
-                answer = admin.get(f"/environments/{environment}/builds")
-                for build in answer.json()["data"][:1] if answer.status_code == 200 else []:
-                    right = commit is None or build["commit"] == commit
-                    if right and build["state"] in ("succeed", "failed"):
-                        return dict(build)
+            while (found := look(admin)) is None:
                 next(line for line in changes if line.startswith("event: "))
+        return found
+
+    def until_built(self, environment: str, commit: str | None = None) -> dict[str, Any]:
+        """The newest build (of ``commit``) once it has ended."""
+
+        def ended(admin: httpx.Client) -> dict[str, Any] | None:
+            answer = admin.get(f"/environments/{environment}/builds")
+            for build in answer.json()["data"][:1] if answer.status_code == 200 else []:
+                right = commit is None or build["commit"] == commit
+                if right and build["state"] in ("succeed", "failed"):
+                    return dict(build)
+            return None
+
+        return self.until(ended)
 
 
 class Client:
