@@ -22,7 +22,7 @@ from deferlite import __version__
 from deferlite.builder.layout import Layout
 from deferlite.builder.published import PublishedBuilds
 from deferlite.builder.service import BuildService
-from deferlite.builder.source import history_of
+from deferlite.builder.sources import history_of
 from deferlite.bus import Bus
 from deferlite.executors.local import LocalExecutor
 from deferlite.model.clock import Clock, SystemClock

@@ -17,7 +17,7 @@ from deferlite.builder.canaries import Canaries
 from deferlite.builder.journal import Progress
 from deferlite.builder.layout import BuildFolder, Layout
 from deferlite.builder.protocol import PROTOCOL, BuildOrder
-from deferlite.builder.source import Sources, history_of, project_folder
+from deferlite.builder.sources import Sources, history_of, project_folder
 from deferlite.builder.twins import Twins, inputs_digest
 from deferlite.model.build import Build, BuildState
 from deferlite.model.changes import Commit

@@ -16,7 +16,7 @@ from deferlite.builder.canaries import Canaries
 from deferlite.builder.journal import Journal, Progress, storable
 from deferlite.builder.layout import Layout, remove_leftovers
 from deferlite.builder.program import make_runtimes
-from deferlite.builder.source import Sources
+from deferlite.builder.sources import Sources
 from deferlite.builder.tidying import Tidying
 from deferlite.builder.trash import Trash
 from deferlite.bus import Bell, Bus

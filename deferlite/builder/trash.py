@@ -15,7 +15,7 @@ import msgspec
 from deferlite.builder.canaries import Canaries
 from deferlite.builder.layout import MANIFEST, Layout, remove, remove_tree
 from deferlite.builder.runtimes import Launch, Runtime
-from deferlite.builder.source_mirror import prune_mirrors
+from deferlite.builder.sources.mirror import prune_mirrors
 from deferlite.model.build import Build
 from deferlite.model.clock import SECOND, Clock
 from deferlite.model.environment import Environment, EnvironmentState

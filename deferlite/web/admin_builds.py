@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from deferlite.builder.layout import Layout
-from deferlite.builder.source import history_of, resolve_commit
+from deferlite.builder.sources import history_of, resolve_commit
 from deferlite.model.build import Build, Trigger
 from deferlite.model.environment import Environment, EnvironmentConfig
 from deferlite.model.errors import BuildError, Conflict, WorldError

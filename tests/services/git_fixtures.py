@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from deferlite.builder.layout import Layout
-from deferlite.builder.source import Sources
+from deferlite.builder.sources import Sources
 from deferlite.model.environment import EnvironmentConfig, GitSettings
 from tests.support import clean_environ, free_port
 

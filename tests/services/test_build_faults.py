@@ -19,7 +19,7 @@ import pytest
 import uv
 
 from deferlite.builder.runtimes.python import PythonRuntime
-from deferlite.builder.source import Sources
+from deferlite.builder.sources import Sources
 from deferlite.builder.workspace import expect
 from deferlite.model.build import Build, BuildState
 from deferlite.model.errors import BuildError, DeferliteError, WorldError

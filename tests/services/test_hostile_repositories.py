@@ -9,8 +9,8 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 
-from deferlite.builder.source import history_of, resolve_commit
-from deferlite.builder.source_copy import copy_files
+from deferlite.builder.sources import history_of, resolve_commit
+from deferlite.builder.sources.copy import copy_files
 from deferlite.model.environment import EnvironmentConfig
 from deferlite.model.errors import BuildError
 from deferlite.sandbox import git

@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from deferlite.builder import source_tree
+from deferlite.builder.sources import tree as commit_tree
 from deferlite.model.errors import BuildError
 from deferlite.sandbox import git
 from deferlite.sandbox.git import open_checkout
@@ -95,13 +95,13 @@ async def test_a_damaged_an_emptied_and_a_removed_repository(
     with pytest.raises(BuildError, match="was the branch moved"):
         await fetched.fetch(empty.path, commit)
     going = await new_repository(tmp_path / "going", "first")
-    commit, tree_of = await head(going), source_tree.tree_of
+    commit, tree_of = await head(going), commit_tree.tree_of
 
     async def and_it_moves(*args):
         await anyio.Path(going.path).rename(tmp_path / "gone")
         return await tree_of(*args)
 
-    monkeypatch.setattr("deferlite.builder.source_fetch.tree_of", and_it_moves)
+    monkeypatch.setattr("deferlite.builder.sources.fetch.tree_of", and_it_moves)
     with pytest.raises(BuildError, match="not there any more: it was moved or removed"):
         await fetched.fetch(going.path, commit)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 
-from deferlite.builder import source_mirror
-from deferlite.builder.source import history_of, resolve_commit
-from deferlite.builder.source_mirror import mirror_of, prune_mirrors
+from deferlite.builder.sources import history_of, resolve_commit
+from deferlite.builder.sources import mirror as mirroring
+from deferlite.builder.sources.mirror import mirror_of, prune_mirrors
 from deferlite.model.environment import EnvironmentConfig, GitSettings
 from deferlite.model.errors import BuildError, DeferliteError, WorldError
 from deferlite.sandbox import transfer
@@ -237,11 +237,11 @@ async def test_builds_at_the_same_time_fetch_once(shop: Repository, fetched: Fet
 async def test_the_first_build_does_not_wait_for_all_history(
     shop: Repository, fetched: Fetched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_mirror, "DEPTH", 3)
+    monkeypatch.setattr(mirroring, "DEPTH", 3)
     url, commits = f"file://{shop.path}", [await shop.commit(f"commit {number}") for number in range(6)]
     await fetched.fetch(url, commits[-1])
     mirror = mirror_of(fetched.layout, url)
-    assert await source_mirror.has(mirror, commits[3]) and not await source_mirror.has(mirror, commits[2])
+    assert await mirroring.has(mirror, commits[3]) and not await mirroring.has(mirror, commits[2])
     # A person may name an older one, and what comes later comes whole.
     assert "commit 0" in files_of(await fetched.fetch(url, commits[0])).values()
     later = [await shop.commit(f"later {number}") for number in range(6)]

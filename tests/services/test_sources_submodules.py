@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from deferlite.builder import source_fetch
-from deferlite.builder.source_mirror import prune_mirrors
-from deferlite.builder.source_modules import is_allowed, resolve_url
+from deferlite.builder.sources import fetch as fetching
+from deferlite.builder.sources.mirror import prune_mirrors
+from deferlite.builder.sources.modules import is_allowed, resolve_url
 from deferlite.model.errors import BuildError, WorldError
 from deferlite.sandbox.git import worktree_files
 from tests.services.git_fixtures import Fetched, files_of, git_daemon, smart_http
@@ -151,7 +151,7 @@ async def test_a_commit_of_a_submodule_that_was_never_pushed(tmp_path: Path, fet
 async def test_they_cannot_unfold_without_end(
     tmp_path: Path, fetched: Fetched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_fetch, "MOST_SUBMODULES", 1)
+    monkeypatch.setattr(fetching, "MOST_SUBMODULES", 1)
     _, commit = await family(tmp_path / "served")
     with git_daemon(tmp_path / "served") as address, pytest.raises(BuildError, match="more than 1 submodules"):
         await fetched.fetch(f"{address}/outer", commit)

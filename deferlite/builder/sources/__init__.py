@@ -11,10 +11,10 @@ import anyio
 import anyio.to_thread
 
 from deferlite.builder.layout import Layout
-from deferlite.builder.source_copy import copy_files
-from deferlite.builder.source_fetch import Fetching
-from deferlite.builder.source_lfs import place_large_files
-from deferlite.builder.source_mirror import mirror_of
+from deferlite.builder.sources.copy import copy_files
+from deferlite.builder.sources.fetch import Fetching
+from deferlite.builder.sources.lfs import place_large_files
+from deferlite.builder.sources.mirror import mirror_of
 from deferlite.model.environment import EnvironmentConfig, is_remote
 from deferlite.model.errors import BuildError, WorldError
 from deferlite.sandbox import git

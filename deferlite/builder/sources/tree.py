@@ -13,7 +13,7 @@ import anyio
 import msgspec
 
 from deferlite.builder.layout import Layout
-from deferlite.builder.source_mirror import empty
+from deferlite.builder.sources.mirror import empty
 from deferlite.model.errors import BuildError, WorldError
 from deferlite.sandbox import git
 

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 import msgspec
 
-from deferlite.builder.source_tree import Tree
+from deferlite.builder.sources.tree import Tree
 from deferlite.model.environment import is_remote
 from deferlite.model.errors import BuildError, WorldError
 from deferlite.sandbox.git import unquoted

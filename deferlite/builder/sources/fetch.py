@@ -12,11 +12,11 @@ import anyio.to_thread
 import msgspec
 
 from deferlite.builder.layout import Layout, remove_tree
-from deferlite.builder.source_copy import open_folder
-from deferlite.builder.source_lfs import place_large_files
-from deferlite.builder.source_mirror import bring, mirror_of, renew, submodule_mirror
-from deferlite.builder.source_modules import FILE, TRANSPORTS, Submodule, is_allowed, resolve_url, submodules_of
-from deferlite.builder.source_tree import Damaged, Tree, damage_of, tree_of
+from deferlite.builder.sources.copy import open_folder
+from deferlite.builder.sources.lfs import place_large_files
+from deferlite.builder.sources.mirror import bring, mirror_of, renew, submodule_mirror
+from deferlite.builder.sources.modules import FILE, TRANSPORTS, Submodule, is_allowed, resolve_url, submodules_of
+from deferlite.builder.sources.tree import Damaged, Tree, damage_of, tree_of
 from deferlite.model.environment import EnvironmentConfig, is_remote
 from deferlite.model.errors import BuildError, DeferliteError, WorldError
 from deferlite.sandbox import git
