@@ -160,24 +160,33 @@ def explain(said: str, address: Address) -> str:
     told = " ".join(plain(line.strip()) for line in lines if line.strip())
     if address.access.token:
         told = told.replace(address.access.token, "•••")
-    host = address.place[1] or address.url.partition(":")[0].rpartition("@")[2]
-    known_hosts = address.access.known_hosts or "~/.ssh/known_hosts"
-    for pattern, cure in _CURES:
-        if re.search(pattern, said):
-            cure = cure.format(host=host.rpartition("@")[2].partition(":")[0], known_hosts=known_hosts)
-            return f"repository {address.shown} does not answer: {told} ({cure})"
-    return f"repository {address.shown} does not answer: {told}"
+    cure = next((cure for pattern, cure in _CURES if re.search(pattern, said)), None)
+    shown = f"repository {address.shown} does not answer: {told}"
+    return f"{shown} ({cure.format(**_words(address))})" if cure else shown
+
+
+def _words(address: Address) -> dict[str, str]:
+    """What the cures of ssh name, as a shell takes it."""
+    place = address.place[1] or address.url.partition(":")[0].rpartition("@")[2]
+    host, _, port = place.rpartition(":") if re.search(r":\d+\Z", place) else (place, "", "")
+    elsewhere = port not in ("", "22")
+    known_hosts = address.access.known_hosts
+    return {
+        "known": shlex.quote(f"[{host}]:{port}") if elsewhere else host,
+        "scanned": f"-p {port} {host}" if elsewhere else host,
+        "known_hosts": shlex.quote(known_hosts) if known_hosts else "~/.ssh/known_hosts",
+    }
 
 
 _CURES = (
     (
         "IDENTIFICATION HAS CHANGED",
         "its host key is not the one in {known_hosts}: if its owner says that it was changed, "
-        "take the old one out with ssh-keygen -R {host} -f {known_hosts} and put in the new one",
+        "take the old one out with ssh-keygen -R {known} -f {known_hosts} and put in the new one",
     ),
     (
         "Host key verification failed",
-        "the host is not in {known_hosts}: put its key there with ssh-keyscan {host} >> {known_hosts}, "
+        "the host is not in {known_hosts}: put its key there with ssh-keyscan {scanned} >> {known_hosts}, "
         "and compare it with the one that its owner publishes",
     ),
     (

@@ -28,6 +28,9 @@ _SETTINGS = {
     "gc.auto": "0",
     "maintenance.auto": "false",
 }
+_CERTIFICATES = frozenset({"GIT_SSL_CAINFO", "GIT_SSL_CAPATH"})
+"""Variables of git that stay: how a machine says which authorities it trusts."""
+
 LONGEST_SUBJECT = 500
 """Characters of a commit's subject that are kept."""
 
@@ -70,7 +73,10 @@ def environment(*, remote: bool = False, settings: Iterable[tuple[str, str]] = (
     network keeps it, since proxies, certificates and credentials are said there.
     """
     given = [*_SETTINGS.items(), *settings]
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "SSH_ASKPASS"))}
+    dropped = ("GIT_", "SSH_ASKPASS")
+    variables = {
+        name: value for name, value in os.environ.items() if name in _CERTIFICATES or not name.startswith(dropped)
+    }
     variables |= {
         "LC_ALL": "C.UTF-8",
         "GIT_TERMINAL_PROMPT": "0",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -92,6 +93,12 @@ class SmartHttp:
     silent: bool = False
     port: int = 0
     seen: list[Mapping[str, str]] = field(default_factory=list)
+    server: ThreadingHTTPServer | None = None
+
+    def encrypt(self, context: ssl.SSLContext) -> None:
+        """From now on it speaks TLS."""
+        assert self.server is not None
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
 
     @property
     def url(self) -> str:
@@ -173,6 +180,7 @@ def smart_http(folder: Path, **options: Any) -> Iterator[SmartHttp]:
             return body
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    about.server = server
     about.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
