@@ -31,7 +31,7 @@ examples: $(STAMP) ## every example built, run and measured; ONLY=flask,poetry t
 	$(BIN)/python -m tests.examples --only "$(ONLY)"
 
 test: $(STAMP) system check ## all checks and all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 bench: $(STAMP) ## the figures of this machine
 	$(BIN)/python -m tests.benchmarks

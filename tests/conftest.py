@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from blockbuster import blockbuster_ctx
 
-from tests.support import missing
+from tests.support import is_there, missing
 
 QUICK = (
     "os.stat",
@@ -24,8 +23,6 @@ QUICK = (
 QUICK_WRITES = ("io.TextIOWrapper.write", "io.BufferedWriter.write")
 """One such call costs less than the hop to a thread that would take it off the loop (2 to 50 against 100 µs); the
 writes are the log's. What reads files or walks folders is not among them."""
-
-SYSTEM_PARTS = {"node": "node", "chromium": "chromium", "bwrap": "bwrap"}
 
 
 @pytest.fixture
@@ -48,6 +45,13 @@ def blocking_calls_fail(request: pytest.FixtureRequest) -> Iterator[None]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test that needs a system part is skipped without it, except in CI, where nothing is skipped."""
     for mark in item.iter_markers("needs"):
-        part = mark.args[0]
-        if shutil.which(SYSTEM_PARTS[part]) is None:
-            missing(part)
+        if not is_there(mark.args[0]):
+            missing(mark.args[0])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Figures that tests have recorded as the property ``figures``, whichever process they ran in."""
+    for report in [report for reports in terminalreporter.stats.values() for report in reports]:
+        if getattr(report, "when", None) == "call":
+            for text in [text for name, text in report.user_properties if name == "figures"]:
+                terminalreporter.write_line(f"\n{text}")

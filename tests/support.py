@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -25,6 +30,12 @@ BIN = Path(sys.executable).parent
 DEFERLITE = BIN / "deferlite"
 PATIENCE = 60.0
 """Seconds after which a wait for an event is called a failure."""
+
+
+def is_there(part: str) -> bool:
+    """Whether this machine has ``part``: a program, or a Python as in "Python 3.12"."""
+    name, _, version = part.partition(" ")
+    return version in interpreters() if name == "Python" else shutil.which(name) is not None
 
 
 def missing(part: str) -> NoReturn:
@@ -45,6 +56,7 @@ def clean_environ(**more: str) -> dict[str, str]:
     return {**kept, "GIT_CONFIG_GLOBAL": os.devnull, "PATH": f"{BIN}:{os.environ['PATH']}", **more}
 
 
+@cache
 def interpreters() -> dict[str, str]:
     """An executable of each Python of this machine that may use the SDK, by its version without the patch level."""
     known = anyio.run(Interpreters(Layout(Path("no-home"))).known)
@@ -86,7 +98,8 @@ class Server:
 
     def __init__(self, home: Path, *options: str, environ: Mapping[str, str] | None = None) -> None:
         self.home = home
-        self.port = free_port()
+        self.port = 0
+        """Once it runs, and for its next runs."""
         self.options = options
         self.environ = clean_environ(**(environ or {}))
         self.lines: list[str] = []
@@ -94,8 +107,12 @@ class Server:
         self._reader: threading.Thread | None = None
         self.environments = home / "environments"
         self.environments.mkdir(parents=True, exist_ok=True)
-        self.url = f"http://127.0.0.1:{self.port}"
         self._clients: list[Client] = []
+
+    @property
+    def url(self) -> str:
+        assert self.port, "the server has not run yet"
+        return f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Server:
         self.start()
@@ -110,7 +127,7 @@ class Server:
         ready = threading.Event()
         command = [str(DEFERLITE), "serve", "--home", str(self.home), "--port", str(self.port), *self.options]
         self.process = subprocess.Popen(
-            command, env=self.environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         self._reader = threading.Thread(target=self._read, args=(self.process, ready), daemon=True)
         self._reader.start()
@@ -118,11 +135,13 @@ class Server:
         assert self.process.poll() is None, "\n".join(self.lines)
 
     def _read(self, process: subprocess.Popen[str], ready: threading.Event) -> None:
-        assert process.stderr is not None
-        for line in process.stderr:
+        assert process.stdout is not None
+        for line in process.stdout:
             self.lines.append(line.rstrip())
-            if "deferlite is ready" in line:
+            if page := re.search(r"http://127\.0\.0\.1:(\d+)/\?key=", line):
+                self.port = int(page[1])
                 ready.set()
+        process.wait()
         ready.set()
 
     def kill(self) -> None:
@@ -145,8 +164,8 @@ class Server:
             self.process.kill()
             raise AssertionError("the server does not stop:\n" + "\n".join(self.lines)) from None
         self._reader.join(PATIENCE)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
         return code
 
     def add(self, name: str, content: str) -> None:
@@ -238,15 +257,28 @@ def read_tree(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): path.read_text() for path in files}
 
 
-def processes_naming(text: str) -> list[str]:
-    """Processes, as id and command line, whose command line (parted by NUL) contains ``text``; pytest's left out."""
-    found = []
+def processes_of(text: str) -> dict[int, str]:
+    """Command lines, parted by NUL, of the processes with ``text`` in it or in one of their variables, by their ids.
+
+    Left out are this process and those it comes from, and what has ended and waits for its parent to notice.
+    """
+    ours, found = {os.getpid()}, {}
+    parent = os.getppid()
+    while parent > 0:
+        ours.add(parent)
+        parent = int((Path("/proc") / str(parent) / "stat").read_text().rpartition(")")[2].split()[1])
     for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            try:
-                command = (folder / "cmdline").read_bytes().decode(errors="replace")
-            except OSError:
-                continue
-            if text in command and "pytest" not in command:
-                found.append(f"{folder.name} {command}")
+        if folder.name.isdecimal() and int(folder.name) not in ours:
+            with suppress(OSError):
+                command = (folder / "cmdline").read_bytes()
+                if text.encode() in command + (folder / "environ").read_bytes():
+                    found[int(folder.name)] = command.decode(errors="replace")
     return found
+
+
+def until_none(look: Callable[[], Collection[object]]) -> None:
+    """Look until nothing is found any more: for what ends without a word of it, as processes and files do."""
+    deadline = time.monotonic() + PATIENCE
+    while left := look():
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -25,6 +23,7 @@ from deferlite.model.environment import EnvironmentConfig
 from deferlite.model.errors import DeferliteError
 from deferlite.model.function import Manifest
 from deferlite.sandbox.levels import SandboxStatus
+from deferlite.sandbox.process import output
 from deferlite.sandbox.refs import commits_between
 from deferlite.store import Store
 
@@ -32,6 +31,8 @@ log = logging.getLogger("deferlite.builder")
 
 MOST_COMMITS = 50
 """Commits that are kept of what a build adds."""
+
+SEAL_SECONDS = 600.0
 
 
 class Pipeline:
@@ -65,7 +66,7 @@ class Pipeline:
         async with AsyncExitStack() as stack:
             builder = await self._builder(config, progress, stack)
             progress.say(f"builder deferlite {builder.version} (protocol {PROTOCOL})")
-            await progress.step(BuildState.CLONING)
+            await progress.step(BuildState.CLONING, builder.version)
             await anyio.Path(folder.path).mkdir(parents=True)
             env = await anyio.to_thread.run_sync(variables.read_env, config.env)
             inputs = inputs_digest(build, config, env, builder.key)
@@ -77,7 +78,7 @@ class Pipeline:
             await progress.step(BuildState.PUBLISHING)
             # From here on it is published whatever else is asked: a folder with a manifest has its row.
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(seal, folder, msgspec.json.encode(manifest), inputs)
+                await seal(folder, msgspec.json.encode(manifest), inputs)
                 await progress.close()
                 done = await self._publish(build, config, manifest, builder.version)
         return done
@@ -123,14 +124,11 @@ class Pipeline:
         )
 
 
-def seal(folder: BuildFolder, manifest: bytes, inputs: str) -> None:
-    """Write the manifest, which makes the folder a published build, and take the right to write away. Blocks."""
-    folder.inputs.write_text(inputs)
-    partial = folder.path / "manifest.partial"
-    partial.write_bytes(manifest)
-    partial.replace(folder.manifest)
-    for name, folders, files in os.walk(folder.source, topdown=False):
-        for path in (Path(name, one) for one in (*files, *folders)):
-            if not path.is_symlink():
-                path.chmod(path.stat().st_mode & 0o555)
-    folder.source.chmod(folder.source.stat().st_mode & 0o555)
+async def seal(folder: BuildFolder, manifest: bytes, inputs: str) -> None:
+    """Take the right to write away, and write the manifest, which makes the folder a published build."""
+    # It follows no link, and goes deeper than paths are long.
+    await output(["chmod", "-R", "a-w", "--", str(folder.source)], timeout=SEAL_SECONDS)
+    await anyio.Path(folder.inputs).write_text(inputs)
+    partial = anyio.Path(folder.path / "manifest.partial")
+    await partial.write_bytes(manifest)
+    await partial.replace(folder.manifest)

@@ -31,6 +31,7 @@ from deferlite.builder.protocol import (
     decode_event,
 )
 from deferlite.builder.runtimes import Launch, Runtime
+from deferlite.builder.runtimes.manifest import check_launch
 from deferlite.builder.variables import base_variables, network_variables
 from deferlite.builder.workspace import AGAIN
 from deferlite.model.errors import BuildError, WorldError
@@ -145,8 +146,8 @@ class _Killed(Exception):
 def _manifest(event: Made) -> Manifest:
     try:
         manifest = msgspec.json.decode(event.manifest, type=Manifest)
-        msgspec.convert(manifest.launch, Launch)
-    except msgspec.DecodeError as error:
+        check_launch(msgspec.convert(manifest.launch, Launch))
+    except (msgspec.DecodeError, ValueError, RecursionError, BuildError) as error:
         raise _Rubbish(f"made a manifest that this server, deferlite {__version__}, cannot read ({error})") from None
     return manifest
 
@@ -170,7 +171,7 @@ class _Program:
             raise await self._how_it_ended() from None
         try:
             return decode_event(line)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, ValueError, RecursionError):
             shown = line[:80].decode(errors="replace")
             raise _Rubbish(f"said what is not of protocol {PROTOCOL}: {shown!r}") from None
 

@@ -9,9 +9,10 @@ import anyio
 
 from deferlite.bus import Bell
 from deferlite.model.build import BuildState
-from deferlite.model.clock import SECOND, Clock
+from deferlite.model.clock import Clock
 from deferlite.model.errors import DeferliteError
 from deferlite.model.execution import LogLine
+from deferlite.sandbox.git import without_secrets
 from deferlite.store import Store
 
 log = logging.getLogger("deferlite.builder")
@@ -46,7 +47,7 @@ class Journal:
 
     def line(self, stream: str, text: str) -> None:
         """A line of a command's output."""
-        line = LogLine(self._clock.now(), stream, storable(text[:LONGEST_TEXT]))
+        line = LogLine(self._clock.now(), stream, storable(text)[:LONGEST_TEXT])
         self._lines += 1
         self._characters += len(line.text)
         if self._lines > MOST_LINES or self._characters > MOST_CHARACTERS:
@@ -87,15 +88,12 @@ class Journal:
 
 
 class Progress:
-    """Hears one build at work: its states go into its row, its lines and how long each state took into its log."""
+    """Hears one build at work: its states go into its row, its lines into its log."""
 
-    def __init__(self, store: Store, build_id: str, journal: Journal, clock: Clock) -> None:
+    def __init__(self, store: Store, build_id: str, journal: Journal) -> None:
         self._store = store
         self._build_id = build_id
         self._journal = journal
-        self._clock = clock
-        self._state = BuildState.CREATED
-        self._since = clock.now()
 
     def say(self, text: str) -> None:
         self._journal.say(text)
@@ -103,26 +101,21 @@ class Progress:
     def line(self, stream: str, text: str) -> None:
         self._journal.line(stream, text)
 
-    async def step(self, state: BuildState) -> None:
+    async def step(self, state: BuildState, builder: str | None = None) -> None:
         """Enter ``state``. Raises Conflict: the build has ended, or the state does not follow."""
-        if self._state not in (BuildState.CREATED, BuildState.STARTED):
-            self.say(f"{self._state} took {self._seconds()}")
-        await self._store.builds.advance(self._build_id, state)
-        self._state, self._since = state, self._clock.now()
+        await self._store.builds.advance(self._build_id, state, builder)
 
     def failed(self, error: str) -> None:
-        if self._state is not BuildState.CREATED:
-            self.say(f"{self._state} ended after {self._seconds()}")
         # The rest of it is the end of a command's output, which the log has already.
         self.say(error.partition("\n")[0])
 
     async def close(self) -> None:
         await self._journal.close()
 
-    def _seconds(self) -> str:
-        return f"{(self._clock.now() - self._since) / SECOND:.2f} s"
-
 
 def storable(text: str) -> str:
-    """As the store takes it: names of files may be no UTF-8."""
-    return text.encode(errors="backslashreplace").decode().replace("\0", "\ufffd")
+    """As the store takes it, and people may read it: no passwords of addresses, as package indexes have them.
+
+    Names of files may be no UTF-8.
+    """
+    return without_secrets(text).encode(errors="backslashreplace").decode().replace("\0", "\ufffd")

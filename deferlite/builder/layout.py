@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from contextlib import suppress
 from pathlib import Path
 
 import anyio.to_thread
 import msgspec
 
+from deferlite.sandbox.removal import remove
+
 MANIFEST = "manifest.json"
-_REMOVALS = 3
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -50,6 +48,10 @@ class Layout(msgspec.Struct, frozen=True):
     @property
     def uv_caches(self) -> Path:
         return self.cache / "uv"
+
+    def foreign(self, environment: str) -> Path:
+        """There once other code than uv has had the environment's package cache to write to."""
+        return self.cache / "foreign" / environment
 
     @property
     def locks(self) -> Path:
@@ -126,33 +128,6 @@ def _folders(parent: Path, pattern: str) -> list[Path]:
 
 async def remove_tree(folder: Path) -> None:
     await anyio.to_thread.run_sync(remove, folder)
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder with all that is in it, as far as that is possible. Blocks.
-
-    Folders may be read-only, as a published build's are, and another may be removing or still writing there.
-    """
-    for _ in range(_REMOVALS):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not os.path.lexists(folder):
-            return
-        if folder.is_symlink() or not folder.is_dir():
-            folder.unlink(missing_ok=True)
-        else:
-            _open_folders(folder)
-
-
-def _open_folders(folder: Path) -> None:
-    """Make every folder of a tree one that this user may change. Follows no link."""
-    with suppress(OSError):
-        folder.chmod(0o700)
-    # From the top: each is open before the walk goes down into it.
-    for name, inner, _ in os.walk(folder):
-        for path in (Path(name, one) for one in inner):
-            if not path.is_symlink():
-                with suppress(OSError):
-                    path.chmod(0o700)
 
 
 def complete_marker(dependencies: Path) -> Path:

@@ -58,7 +58,11 @@ class TreeFiles:
         return tuple(sorted(one.name for one in path.iterdir())) if path is not None and path.is_dir() else ()
 
     def _inside(self, name: str) -> Path | None:
-        path = Path(os.path.realpath(self._project / name))
+        try:
+            path = Path(os.path.realpath(self._project / name))
+            path.lstat()
+        except (OSError, ValueError):  # Nothing there has such a name, or could have.
+            return None
         return path if path.is_relative_to(self._root) else None
 
 
@@ -78,6 +82,11 @@ class Command(msgspec.Struct, frozen=True):
     """Words that the command says when it fails, and what is then wrong and the cure."""
     may_fail: str = ""
     """What the log says then; without it the build fails."""
+
+    @property
+    def runs_uv_alone(self) -> bool:
+        """No shell, and no tool of another maker."""
+        return self.argv[0] == "{uv}" and self.argv[1] != "tool"
 
     def filled(self, places: dict[str, str]) -> list[str]:
         if self.shell:
@@ -134,7 +143,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     inputs: dict[str, str] = {}
     """Name and SHA-256 of every file, or part of one, that decides about the dependencies."""
     given: dict[str, str] = {}
-    """Files that the commands find in ``{given}``, and their text."""
+    """Files that the commands find in ``{given}``, and their text, in which ``{project}`` stands for that folder."""
     overrides: tuple[str, ...] = ()
     """Requirements that are installed over what the project names."""
     indexes: tuple[str, ...] = ()

@@ -147,7 +147,7 @@ class BuildService:
         """Carry it out, with its log; returns what went wrong, or None."""
         build = job.build
         journal = Journal(self._store, build.id, self._clock)
-        progress = Progress(self._store, build.id, journal, self._clock)
+        progress = Progress(self._store, build.id, journal)
         error: str | None = CANCELLED
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(journal.keep)

@@ -13,7 +13,7 @@ import anyio.to_thread
 import msgspec
 
 from deferlite.builder.canaries import Canaries
-from deferlite.builder.layout import MANIFEST, Layout, remove, remove_tree
+from deferlite.builder.layout import MANIFEST, Layout, remove_tree
 from deferlite.builder.runtimes import Launch, Runtime
 from deferlite.builder.sources.mirror import prune_mirrors
 from deferlite.model.build import Build
@@ -21,6 +21,7 @@ from deferlite.model.clock import SECOND, Clock
 from deferlite.model.environment import Environment, EnvironmentState
 from deferlite.model.errors import DeferliteError
 from deferlite.model.function import Manifest
+from deferlite.sandbox.removal import remove
 from deferlite.store import Store
 
 log = logging.getLogger("deferlite.builder")
@@ -77,9 +78,8 @@ class Trash:
     async def _prune_builds(self, environment: Environment) -> bool:
         """Whether builds of a retired one are left."""
         retired = environment.state is EnvironmentState.RETIRED
-        used = await (self._store.builds.in_flight if retired else self._store.builds.in_use)(environment.name)
-        if retired and environment.live_build_id is not None and not self._is_long_gone(environment):
-            used.add(environment.live_build_id)
+        live_too = retired and self._is_long_gone(environment)
+        used = await self._store.builds.let_go(environment.name, live_too=live_too)
         builds = self._layout.builds / environment.name
         for folder in await anyio.to_thread.run_sync(_published, builds):
             if folder.name not in used:
@@ -88,6 +88,7 @@ class Trash:
         if retired and not used:
             await remove_tree(builds)
             await remove_tree(self._layout.uv_cache(environment.name))
+            await remove_tree(self._layout.foreign(environment.name))
         return retired and bool(used)
 
     def _is_long_gone(self, environment: Environment) -> bool:

@@ -12,13 +12,14 @@ import anyio.to_thread
 import msgspec
 
 from deferlite.builder.journal import Progress
-from deferlite.builder.layout import BuildFolder, Layout, remove
+from deferlite.builder.layout import BuildFolder, Layout
 from deferlite.builder.runtimes import Launch
 from deferlite.builder.shelf import content_key
 from deferlite.model.build import Build, BuildState, Trigger
 from deferlite.model.environment import EnvironmentConfig, build_inputs
 from deferlite.model.errors import NotFound
 from deferlite.model.function import Manifest
+from deferlite.sandbox.removal import remove
 from deferlite.store import Store
 
 
@@ -75,8 +76,8 @@ class Twins:
             folders = ((there.source, here.source), (there.metadata, here.metadata))
             if all(link_tree(old, new, without=str(there.path)) for old, new in folders if old.exists()):
                 return manifest
-        except (OSError, msgspec.DecodeError):
-            pass  # Being removed, or on a disk without links: it is built as any other.
+        except (OSError, RecursionError, msgspec.DecodeError):
+            pass  # Being removed, too deep, or on a disk without links: it is built as any other.
         remove(here.source)
         remove(here.metadata)
         return None

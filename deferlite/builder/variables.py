@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deferlite.model.errors import BuildError
 from deferlite.sandbox.box import SYSTEM_PATH
+from deferlite.sandbox.files import secret_text
 
 CERTIFICATES = (
     "SSL_CERT_FILE",
@@ -62,22 +63,14 @@ def read_env(env: Mapping[str, str | dict[str, str]]) -> dict[str, str]:
     Raises:
         BuildError: such a file cannot be read.
     """
-    return {
-        name: _read_file(name, value) if isinstance(value, dict) else value
-        for name, value in env.items()
-        if not name.startswith(RESERVED_PREFIX)
-    }
+    return {name: _read(name, value) for name, value in env.items() if not name.startswith(RESERVED_PREFIX)}
 
 
-def _read_file(name: str, value: dict[str, str]) -> str:
+def _read(name: str, value: str | dict[str, str]) -> str:
     try:
-        return Path(value["file"]).read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BuildError(f"[env] {name}: cannot read {value['file']}: {_reason(error)}") from None
-
-
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    return error.strerror or "error" if isinstance(error, OSError) else "it is not UTF-8 text"
+        return secret_text(value)
+    except ValueError as error:
+        raise BuildError(f"[env] {name}: {error}") from None
 
 
 def base_variables(venv: Path | None) -> dict[str, str]:

@@ -9,6 +9,7 @@ from signal import SIGKILL, Signals
 
 import anyio
 import msgspec
+import uv
 
 from deferlite.builder import variables
 from deferlite.builder.layout import BuildFolder, Layout, remove_tree
@@ -16,9 +17,9 @@ from deferlite.builder.plan import TreeFiles
 from deferlite.builder.protocol import BuildOrder, Listener
 from deferlite.model.environment import BuildSettings
 from deferlite.model.errors import BuildError, WorldError
-from deferlite.sandbox.box import Box
+from deferlite.sandbox.box import SYSTEM_PATH, Box
 from deferlite.sandbox.levels import SandboxStatus
-from deferlite.sandbox.process import Completed, run
+from deferlite.sandbox.process import Completed, OnLine, run
 
 FULL_DISK = ("no space left on device", "os error 28", "errno 28", "disk quota exceeded")
 _NETWORK_FAULTS = (
@@ -85,8 +86,10 @@ class Workspace(msgspec.Struct, frozen=True, kw_only=True):
     @asynccontextmanager
     async def scratch(self) -> AsyncIterator[None]:
         """Folders for HOME, TMPDIR and what is handed over, as long as commands run."""
-        for folder in (*self._writable(), self.given):
+        for folder in (*self._writable(), self.given / "bin"):
             await anyio.Path(folder).mkdir(parents=True, exist_ok=True)
+        # For the project's own commands: the environment has no pip, so nothing else could install there.
+        await anyio.Path(self.given / "bin" / "uv").symlink_to(find_uv())
         try:
             yield
         finally:
@@ -106,12 +109,13 @@ class Workspace(msgspec.Struct, frozen=True, kw_only=True):
         writable: Sequence[Path] = (),
         extra: dict[str, str] | None = None,
         indexes: bool = False,
+        on_line: OnLine | None = None,
     ) -> Completed:
-        """Run a command in the box, in the project's folder; its output goes to the log as it comes."""
+        """Run a command in the box, in the project's folder; its output goes to ``on_line``, else the log, at once."""
         env = self._variables(venv, indexes) | (extra or {})
         shown = (*variables.certificate_folders(), *(variables.link_folders() if indexes else ()))
         box = Box(
-            read_only=(*shown, self.given, *read_only),
+            read_only=(*shown, self.given, find_uv(), *read_only),
             writable=(*self._writable(), *writable),
             hidden=self.hidden,
             network=True,
@@ -125,7 +129,7 @@ class Workspace(msgspec.Struct, frozen=True, kw_only=True):
             status=self.status,
             box=box,
             timeout=None,
-            on_line=self.journal.line,
+            on_line=on_line or self.journal.line,
         )
 
     def _variables(self, venv: Path | None, indexes: bool) -> dict[str, str]:
@@ -138,9 +142,13 @@ class Workspace(msgspec.Struct, frozen=True, kw_only=True):
         }
         merged = variables.base_variables(venv) | network | self.env
         # A PATH of [env] adds to the environment's own: without it no command would be found.
-        if "PATH" in self.env and venv is not None:
-            merged["PATH"] = f"{venv}/bin:{self.env['PATH']}"
+        if venv is not None:
+            merged["PATH"] = f"{venv}/bin:{self.given}/bin:{self.env.get('PATH', SYSTEM_PATH)}"
         return merged | own
+
+
+def find_uv() -> Path:
+    return Path(uv.find_uv_bin())
 
 
 def expect(done: Completed, what: str, cure: str = "") -> None:

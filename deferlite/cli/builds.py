@@ -11,7 +11,7 @@ from deferlite.cli.client import Server
 from deferlite.cli.errors import Failure
 from deferlite.cli.following import change_lines, finding_line, name_of, print_build_log, stage_line, state_of
 from deferlite.cli.options import environment_of, id_of, json_option, server_option
-from deferlite.cli.output import age, lasted, print_fields, print_json, print_table, say
+from deferlite.cli.output import age, lasted, print_fields, print_json, print_line, print_table, say
 from deferlite.model.ids import InvalidId, is_environment_name, parse_id
 
 
@@ -85,7 +85,7 @@ def _show(server: Server, build: dict[str, Any], as_json: bool) -> None:
         if lines:
             click.echo(f"\n{title}:")
             for line in lines:
-                click.echo(f"  {line}")
+                print_line(f"  {line}")
 
 
 def _stage(step: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import click
 
 from deferlite.cli.errors import Failure
 from deferlite.cli.options import home_option, json_option
-from deferlite.cli.output import print_json, say
+from deferlite.cli.output import print_json, print_line, say
 from deferlite.model.environment_file import ParsedFile
 from deferlite.settings import Settings
 from deferlite.watcher.environments import check
@@ -47,11 +47,11 @@ def _folder(home: Path) -> Path:
 
 def _tell(file: ParsedFile) -> None:
     for fault in file.faults:
-        click.echo(f"{file.path}:{fault.line}: {fault.key + ': ' if fault.key else ''}{fault.reason}: {fault.cure}")
+        print_line(f"{file.path}:{fault.line}: {fault.key + ': ' if fault.key else ''}{fault.reason}: {fault.cure}")
     for note in file.notes:
         say(note)
     if not file.faults:
-        click.echo(f"{file.path}: good")
+        print_line(f"{file.path}: good")
 
 
 def _shape(file: ParsedFile) -> dict[str, Any]:

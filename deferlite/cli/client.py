@@ -102,7 +102,7 @@ class Server:
             return NoServer(self.home)
         if isinstance(error, httpx.TimeoutException):
             return Failure(f"the server at {self.home} did not answer within {_PATIENCE:g} s")
-        return Failure(f"the server at {self.home} went away in the middle of its answer")
+        return NoServer(self.home, f"the server at {self.home} went away in the middle of its answer")
 
 
 def _params(query: Query | None) -> dict[str, str | list[str]]:

@@ -17,6 +17,9 @@ import click
 import msgspec
 import uv
 
+from deferlite.builder.layout import Layout
+from deferlite.builder.runtimes.interpreters import Interpreters, own_interpreter
+from deferlite.builder.runtimes.versions import OLDEST
 from deferlite.cli.errors import Failure
 from deferlite.cli.options import home_option, json_option
 from deferlite.cli.output import print_json
@@ -65,12 +68,20 @@ def command(home: Path, as_json: bool) -> None:
 async def _examine(home: Path) -> list[Finding]:
     asked: tuple[Callable[[], Coroutine[Any, Any, Finding]], ...] = (_sandbox, _git, _uv, _node)
     found = [await ask() for ask in asked]
-    return [_python(), *found, _cgroups(), _disk(home), _sqlite(), _clock(), _zones()]
+    return [_python(), await _builds(home), *found, _cgroups(), _disk(home), _sqlite(), _clock(), _zones()]
 
 
 def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
     return Finding("python", "good", f"{version}, {sys.executable}")
+
+
+async def _builds(home: Path) -> Finding:
+    """The interpreters that projects may be built with, the newest first."""
+    known = {one.path: one for one in (own_interpreter(), *await Interpreters(Layout(home)).known())}
+    good = sorted((one for one in known.values() if one.version >= OLDEST), key=lambda one: one.version, reverse=True)
+    shown = ", ".join(f"{one.label} at {one.path}" for one in good)
+    return Finding("builds use", "good" if good else "weak", f"{shown}; others are fetched by uv when asked for")
 
 
 async def _sandbox() -> Finding:
@@ -91,7 +102,10 @@ async def _uv() -> Finding:
         program = uv.find_uv_bin()
     except FileNotFoundError:
         return Finding("uv", "bad", "its program is missing: reinstall deferlite[server]")
-    return Finding("uv", "good", await _version(program, "--version") or program)
+    version = await _version(program, "--version")
+    if version is None:
+        return Finding("uv", "bad", f"{program} does not run: reinstall deferlite[server]")
+    return Finding("uv", "good", f"{version}, {program}")
 
 
 async def _node() -> Finding:

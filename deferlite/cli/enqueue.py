@@ -11,7 +11,7 @@ import click
 from deferlite.cli.client import Server
 from deferlite.cli.errors import Failure
 from deferlite.cli.options import environment_of, json_option, pair_of, server_option
-from deferlite.cli.output import print_json, say
+from deferlite.cli.output import print_json, print_json_text, say
 from deferlite.sdk.durations import parse_duration
 
 _WAIT = 30
@@ -107,7 +107,7 @@ def _finish(server: Server, execution_id: str) -> None:
         pass
     execution = server.get(f"/executions/{execution_id}")["data"]
     if execution["state"] == "succeed":
-        click.echo(answer.text)
+        print_json_text(answer.text)
         return
     if answer.status_code != _NO_CONTENT:
         error = answer.json()

@@ -7,8 +7,10 @@ from typing import Any
 import click
 
 from deferlite.cli.client import Server
+from deferlite.cli.following import state_of
 from deferlite.cli.options import json_option, server_option
 from deferlite.cli.output import age, print_json, print_table, say
+from deferlite.web import words
 
 
 @click.command()
@@ -64,10 +66,6 @@ def _row(environment: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _state(environment: dict[str, Any]) -> str:
-    if environment["state"] == "retired":
-        return "retired"
-    if environment["error"]:
-        return "broken"
-    if environment["problem"]:
-        return "no repository"
-    return "live" if environment["live_build"] else "no build"
+    newest = next(map(state_of, environment["last_builds"]), None)
+    retired, live = environment["state"] == "retired", environment["live_build"] is not None
+    return words.environment_word(retired, environment["error"], environment["problem"], newest, live)

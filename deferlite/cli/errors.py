@@ -7,6 +7,8 @@ from typing import IO, Any
 
 import click
 
+from deferlite.web import words
+
 
 class Failure(click.ClickException):
     """It failed: exit 1."""
@@ -14,7 +16,7 @@ class Failure(click.ClickException):
     exit_code = 1
 
     def show(self, file: IO[Any] | None = None) -> None:
-        click.secho(f"deferlite: {self.message}", fg="red", err=True)
+        click.secho(f"deferlite: {words.plain(self.message)}", fg="red", err=True)
 
 
 class NoServer(Failure):
@@ -22,5 +24,5 @@ class NoServer(Failure):
 
     exit_code = 3
 
-    def __init__(self, home: Path) -> None:
-        super().__init__(f"no deferlite server at {home}: start one with `deferlite serve --home {home}`")
+    def __init__(self, home: Path, message: str = "") -> None:
+        super().__init__(message or f"no deferlite server at {home}: start one with `deferlite serve --home {home}`")

@@ -11,7 +11,7 @@ from deferlite.cli.client import Server
 from deferlite.cli.enqueue import moment_after
 from deferlite.cli.executions import took
 from deferlite.cli.options import id_of, json_option, server_option
-from deferlite.cli.output import age, lasted, print_fields, print_json, print_log, print_table, say
+from deferlite.cli.output import age, lasted, print_fields, print_json, print_line, print_log, print_table, say
 
 _OK = 200
 
@@ -36,7 +36,7 @@ def show(server: Server, as_json: bool, id: str) -> None:
         click.echo()
         print_table(("attempt", "state", "started", "took", "error"), map(_attempt, execution["attempts"]))
     for child in execution["children"]:
-        click.echo(f"child: {child['id']}\t{child['function_name']}\t{child['state']}")
+        print_line(f"child: {child['id']}\t{child['function_name']}\t{child['state']}")
 
 
 def _read(server: Server, id: str) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import click
 
 from deferlite.cli.client import Server
-from deferlite.cli.errors import Failure
-from deferlite.cli.output import print_log, say
+from deferlite.cli.errors import Failure, NoServer
+from deferlite.cli.output import Underway, lasted, print_json, print_log, say
 from deferlite.web import words
 
 _TAIL = 20
@@ -49,18 +50,37 @@ def wait_for(server: Server, build: dict[str, Any], *, quiet: bool) -> dict[str,
     """Follow ``build`` to its end and return it: its log on stdout, stages on stderr; ``quiet``: the stages alone.
 
     When it fails, a quiet one shows the last lines of the stage that failed.
+
+    Raises:
+        NoServer: the server went away; Failure: the one who waits did not want to any more.
     """
-    path = f"/builds/{build['id']}"
+    path, number = f"/builds/{build['id']}", f"{build['environment']}#{build['number']}"
     told = _Told()
-    lines = told.without_stages(server.lines(f"{path}/logs", {"follow": 1, "stages": 1}))
-    if quiet:
-        deque(lines, maxlen=0)
-    else:
-        print_log(lines, as_json=False)
-    build = server.get(path)["data"]
+    coming = server.lines(f"{path}/logs", {"follow": 1, "stages": 1})
+    try:
+        with Underway(lambda: _underway(server.get(path)["data"])) as line, closing(line.giving_way(coming)) as lines:
+            if quiet:
+                deque(told.without_stages(lines), maxlen=0)
+            else:
+                print_log(told.without_stages(lines), as_json=False)
+        build = server.get(path)["data"]
+    except NoServer:
+        what = (
+            f"stopped before {name_of(build)} had ended: `deferlite builds show {number}` tells of it once it is back"
+        )
+        raise NoServer(server.home, f"the server at {server.home} {what}") from None
+    except KeyboardInterrupt:
+        cures = f"`deferlite builds logs {number}` follows it, `deferlite build cancel {number}` ends it"
+        raise Failure(f"not waited for: {name_of(build)} goes on: {cures}") from None
     if quiet and build["state"] == "failed":
         _tell_tail(told.tail, build["error"])
     return build
+
+
+def _underway(build: dict[str, Any]) -> str:
+    if not build["steps"]:
+        return "waits for its turn"
+    return f"{build['state']}, {lasted(build['steps'][-1]['started_at'], None)}"
 
 
 class _Told:
@@ -133,4 +153,12 @@ def change_lines(build: dict[str, Any]) -> Iterator[str]:
 
 
 def _warn(text: str) -> None:
-    click.secho(f"warning: {text}", fg="yellow", err=True)
+    click.secho(f"warning: {words.plain(text)}", fg="yellow", err=True)
+
+
+def make_live(server: Server, environment: str, how: str, body: dict[str, object], as_json: bool) -> None:
+    """Ask for ``how`` (promote or rollback), and tell which build is live after it, and what it breaks."""
+    live = server.post(f"/environments/{environment}/{how}", body)["data"]
+    print_json(live) if as_json else click.echo(live["id"])
+    say(f"{environment} is live on build #{live['number']} ({short(live)})")
+    tell_findings(live)

@@ -6,9 +6,8 @@ import click
 
 from deferlite.cli.builds import find_own
 from deferlite.cli.client import Server
-from deferlite.cli.following import short, tell_findings
+from deferlite.cli.following import make_live
 from deferlite.cli.options import environment_of, json_option, server_option
-from deferlite.cli.output import print_json, say
 
 
 @click.command()
@@ -23,8 +22,4 @@ def command(ctx: click.Context, server: Server, as_json: bool, environment: str,
     With `[build] breaking = "hold"`, a build that executions in the queue do not fit is held. BUILD is a number as
     `deferlite builds ENV` shows it, or an id; without it the newest held one.
     """
-    body = {"build": find_own(ctx, server, environment, build)}
-    live = server.post(f"/environments/{environment}/promote", body)["data"]
-    print_json(live) if as_json else click.echo(live["id"])
-    say(f"{environment} is live on build #{live['number']} ({short(live)})")
-    tell_findings(live)
+    make_live(server, environment, "promote", {"build": find_own(ctx, server, environment, build)}, as_json)

@@ -6,9 +6,9 @@ import click
 
 from deferlite.cli.builds import find_own
 from deferlite.cli.client import Server
-from deferlite.cli.following import short, tell_findings
+from deferlite.cli.following import make_live
 from deferlite.cli.options import environment_of, json_option, server_option
-from deferlite.cli.output import print_json, say
+from deferlite.cli.output import say
 
 
 @click.command()
@@ -27,12 +27,7 @@ def command(
     """
     if resume and build:
         raise click.UsageError("--resume takes no BUILD: it makes the newest good one live", ctx)
-    body = {"resume": True} if resume else {"build": find_own(ctx, server, environment, build)}
-    live = server.post(f"/environments/{environment}/rollback", body)["data"]
-    print_json(live) if as_json else click.echo(live["id"])
-    say(f"{environment} is live on build #{live['number']} ({short(live)})")
-    if resume:
-        say("it follows new commits as before")
-    else:
-        say(f"it holds there until the next commit, or `deferlite rollback {environment} --resume`")
-    tell_findings(live)
+    body: dict[str, object] = {"resume": True} if resume else {"build": find_own(ctx, server, environment, build)}
+    make_live(server, environment, "rollback", body, as_json)
+    holds = f"it holds there until the next commit, or `deferlite rollback {environment} --resume`"
+    say("it follows new commits as before" if resume else holds)

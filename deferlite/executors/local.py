@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 from pathlib import Path
 from types import TracebackType
 
@@ -15,6 +14,7 @@ from deferlite.executors.warm import WarmRunner
 from deferlite.model.clock import Clock
 from deferlite.model.execution import Ending
 from deferlite.sandbox.levels import SandboxStatus
+from deferlite.sandbox.removal import remove
 
 LOOK_EVERY = 0.5
 """Seconds for which a runner's settings count as unedited."""
@@ -156,5 +156,5 @@ class LocalExecutor:
 
 
 def _empty(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
     folder.mkdir(parents=True, exist_ok=True)

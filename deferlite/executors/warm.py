@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from deferlite.model.errors import DeferliteError
 from deferlite.model.execution import Ending, LogLine, Outcome, error_result
 from deferlite.sandbox.launch import LaunchPlan
 from deferlite.sandbox.levels import SandboxStatus
+from deferlite.sandbox.removal import remove
 from deferlite.sandbox.runner import Ended, Limits, Runner, base_variables
 
 log = logging.getLogger(__name__)
@@ -192,7 +192,7 @@ class WarmRunner:
 
     def _folder(self) -> Path:
         """Of the present runner alone: what executions left in a dead one's is not for those that follow."""
-        return self._scratch / str(self._launches)
+        return self._scratch.with_name(f"{self._scratch.name}-{self._launches}")
 
     def _fail(self, told: Callable[[_Attempt], Outcome]) -> None:
         """The runner cannot be had: those who wait for it, or ran on it, are told."""
@@ -305,7 +305,7 @@ class WarmRunner:
         log.debug("runner of build %s: %s", self._build_id, text.rstrip())
 
     def gone(self, reason: str, importing: bool) -> None:
-        self._loop.run_in_executor(None, shutil.rmtree, self._folder(), True)
+        self._loop.run_in_executor(None, remove, self._folder())
         self._runner = None
         self._ready = False
         self._cancel_timers()

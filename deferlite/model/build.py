@@ -100,4 +100,4 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     changes: Changes | None = None
     """What it changed of the build that was live when it was made; None before it was made, and for the first one."""
     findings: tuple[Finding, ...] = ()
-    """What it breaks of the executions that waited when it was made."""
+    """What it breaks of the executions that waited when it was made, or last went live."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, Literal
 
 import msgspec
@@ -108,6 +110,15 @@ class EnvironmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 Ended = Literal["deleted", "merged", "expired", "limit", "unwanted"]
 """Why a preview was retired; unwanted: nobody asks for it any more, since its environment or [preview] has changed."""
+WHY_ENDED: Mapping[Ended, str] = MappingProxyType(
+    {
+        "deleted": "its branch is deleted",
+        "merged": "its branch is merged",
+        "expired": "its branch has had no commit for too long",
+        "limit": "there are more branches than [preview] limit allows",
+        "unwanted": "nothing asks for it any more",
+    }
+)
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):

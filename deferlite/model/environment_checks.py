@@ -8,6 +8,7 @@ import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from deferlite.model.environment import REMOTE_SCHEMES, is_remote
 from deferlite.model.schedule import validate_cron
@@ -26,6 +27,8 @@ _PYTHON = re.compile(
     r"(?:cpython|pypy)?@?(?:[<>=~!]=?\s*)?\d+(?:\.\d+){0,2}(?:\.\*)?(?:\s*,\s*[<>=~!]=?\s*\d+(?:\.\d+)*)*\Z"
 )
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
+RESERVED = re.compile(r"DEFER_.*|NODE_OPTIONS|NODE_PATH|HOME|TMPDIR|TZ")
+"""Variables that the platform sets."""
 _MOUNTS_REFUSED = ("/", "/proc", "/sys", "/dev")
 _TOKEN = re.compile(r"[\x21-\x7e]+\Z")
 
@@ -39,9 +42,9 @@ class Wrong(Exception):
 
 
 class WrongItems(Exception):
-    """The wrong items of a list, by their place."""
+    """The wrong items of a list or table, by their place."""
 
-    def __init__(self, items: dict[int, Wrong]) -> None:
+    def __init__(self, items: Mapping[Any, Wrong]) -> None:
         super().__init__(items)
         self.items = items
 
@@ -148,24 +151,31 @@ def _bytes(amount: float, unit: str) -> int:
     return int(amount * (1000 if unit.endswith("B") and "I" not in unit else 1024) ** power)
 
 
-def texts(example: str, check_item: Check | None = None) -> Check:
+def texts(example: str, check_item: Check | None = None, shortest: int = 0) -> Check:
     """A list; an item's fault says which one."""
     item = check_item or text(example)
 
     def check(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list):
             raise Wrong(f"is {kind_of(value)}, not a list", f"write it in brackets, such as [{example}]")
-        good, wrong = [], {}
-        for place, part in enumerate(value):
-            try:
-                good.append(item(part))
-            except Wrong as error:
-                wrong[place] = error
-        if wrong:
-            raise WrongItems(wrong)
-        return tuple(good)
+        if len(value) < shortest:
+            raise Wrong("is empty", f"write such as [{example}]")
+        return tuple(_each(enumerate(value), lambda _, part: item(part)).values())
 
     return check
+
+
+def _each(items: Iterable[tuple[Any, Any]], check: Callable[[Any, Any], Any]) -> dict[Any, Any]:
+    """The good items, by their place. Raises WrongItems."""
+    good, wrong = {}, {}
+    for place, part in items:
+        try:
+            good[place] = check(place, part)
+        except Wrong as error:
+            wrong[place] = error
+    if wrong:
+        raise WrongItems(wrong)
+    return good
 
 
 def text_table(example: str) -> Check:
@@ -177,9 +187,7 @@ def text_table(example: str) -> Check:
     return check
 
 
-def any_table(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise Wrong(f"is {kind_of(value)}, not a section", "write it as a [section] of its own")
+def anything(value: Any) -> Any:
     return value
 
 
@@ -190,6 +198,8 @@ def repository(value: Any) -> str:
     scheme = where.partition("://")[0].lower()
     if "::" in where.partition("/")[0] or ("://" in where and scheme not in REMOTE_SCHEMES):
         raise Wrong(f'uses the transport "{scheme.partition("::")[0]}"', f"use one of {', '.join(REMOTE_SCHEMES)}")
+    if "://" in where and not _has_place(where):
+        raise Wrong("has a host that cannot be read", "write / in a password as %2F, or keep it under [git] token")
     if where.startswith("~"):
         raise Wrong("begins with ~, which the server does not resolve", "write the whole path, such as /home/you/shop")
     if not is_remote(where) and not where.startswith("/"):
@@ -197,6 +207,15 @@ def repository(value: Any) -> str:
             "is neither a whole path nor an address", f'write such as "/srv/{PurePosixPath(where).name or "shop"}"'
         )
     return where
+
+
+def _has_place(address: str) -> bool:
+    """Whether what stands before the first / can be a host, and its port: else a part of a password is behind it."""
+    try:
+        urlsplit(address).port  # noqa: B018
+    except ValueError:
+        return False
+    return True
 
 
 def branch(value: Any) -> str:
@@ -285,8 +304,14 @@ def pattern(value: Any) -> str:
     return said
 
 
-def variable(name: str, value: Any) -> str | dict[str, str]:
-    """One line of ``[env]``."""
+def variables(value: Any) -> dict[str, str | dict[str, str]]:
+    """``[env]``, without those that the platform sets."""
+    if not isinstance(value, dict):
+        raise Wrong(f"is {kind_of(value)}, not a section", 'write [env], and below it NAME = "value"')
+    return {name: part for name, part in _each(value.items(), _variable).items() if not RESERVED.fullmatch(name)}
+
+
+def _variable(name: str, value: Any) -> str | dict[str, str]:
     if not _ENV_NAME.match(name):
         raise Wrong("cannot be the name of a variable", "use letters, digits and _, not beginning with a digit")
     if isinstance(value, bool | int | float):

@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from deferlite.model import environment_checks as checks
-from deferlite.model.environment import (
-    BuildSettings,
-    EnvironmentConfig,
-    GitSettings,
-    HookSettings,
-    PreviewSettings,
-    RunSettings,
-    is_remote,
-)
-from deferlite.model.environment_checks import Check, Wrong, WrongItems
-from deferlite.model.environment_schema import (
-    FUNCTION,
-    LATER,
-    NOT_YET,
-    OPEN_SECTIONS,
-    SECTIONS,
-    TOP,
-    cure_unknown,
-)
+from deferlite.model.environment import EnvironmentConfig, is_remote
+from deferlite.model.environment_checks import RESERVED, Check, Wrong, WrongItems, kind_of
+from deferlite.model.environment_schema import ANY, LATER, REQUIRED, SCHEMA, Schema, cure_unknown, not_yet
 from deferlite.model.ids import is_environment_name
 from deferlite.model.toml_lines import Path, key_lines
 
@@ -40,7 +23,6 @@ else:  # pragma: no cover
 LARGEST = 1024 * 1024
 """Bytes of an environment file."""
 
-_RESERVED = re.compile(r"DEFER_.*|NODE_OPTIONS|NODE_PATH|HOME|TMPDIR|TZ")
 _PLACE = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)")
 
 
@@ -156,123 +138,69 @@ class _Reader:
         self._lines = lines
 
     def config(self, values: dict[str, Any]) -> EnvironmentConfig | None:
-        known = {*TOP, *SECTIONS, "functions", "env", *LATER}
-        top = self._table(
-            (), {key: value for key, value in values.items() if key in TOP or key not in known}, TOP, known
-        )
-        if "repository" not in values and not any('"repository"' in fault.cure for fault in self.faults):
-            self._fault((), "is missing", 'write repository = "/srv/shop" first', key="repository")
-        sections = {name: self._section(name, values) for name in SECTIONS}
-        functions = self._functions(values.get("functions", {}))
-        env = self._env(("env",), values.get("env", {}))
-        for name in LATER:
-            self._checked((name,), values.get(name, {}), checks.any_table)
-        self._agree(top, sections)
-        self._say_not_yet(values)
+        good = self._table((), values, SCHEMA)
+        self._agree(good)
+        self._say_reserved(("env",), values)
+        self._say_reserved(("preview", "env"), values)
+        for at, instead in not_yet(values, {}):
+            self._note(at, f"not yet: {instead}")
         if self.faults:
             return None
-        retention = {f"retention_{key}": value for key, value in sections["retention"].items()}
-        return EnvironmentConfig(
-            **top,
-            build=BuildSettings(**sections["build"]),
-            run=RunSettings(**sections["run"]),
-            functions=functions,
-            env=env,
-            preview=PreviewSettings(**sections["preview"]) if sections["preview"] else None,
-            git=GitSettings(**sections["git"]),
-            hooks=HookSettings(**sections["hooks"]) if sections["hooks"] else None,
-            notify=sections["notify"],
-            **retention,
-        )
+        retention = good.pop("retention", {}).items()
+        known = {key: value for key, value in good.items() if key not in LATER}
+        return msgspec.convert(known | {f"retention_{key}": value for key, value in retention}, EnvironmentConfig)
 
-    def _section(self, name: str, values: dict[str, Any]) -> dict[str, Any]:
-        section = values.get(name, {})
-        if not isinstance(section, dict):
-            self._checked((name,), section, checks.any_table)
-            return {}
-        schema = SECTIONS[name]
-        if name in OPEN_SECTIONS:
-            schema = {**dict.fromkeys(section, lambda value: value), **schema}
-        good = self._table((name,), section, schema, schema)
-        if "env" in good:
-            good["env"] = self._env((name, "env"), good["env"])
-        if name == "preview" and section and not section.get("branches"):
-            self._fault(
-                (name,), "names no branches", 'write branches = ["feature/*"] under [preview]', key="preview.branches"
-            )
-        return good
-
-    def _functions(self, values: Any) -> dict[str, dict[str, Any]]:
-        good = {}
-        for name, options in values.items() if isinstance(values, dict) else [("", values)]:
-            if isinstance(options, dict):
-                good[name] = self._table(("functions", name), options, FUNCTION, FUNCTION)
-            else:
-                cure = "write [functions.NAME] with the function's name, and its settings below"
-                self._fault(("functions", name), f"is {checks.kind_of(options)}, not a function's settings", cure)
-        return good
-
-    def _env(self, at: Path, values: Any) -> dict[str, str | dict[str, str]]:
-        if not isinstance(values, dict):
-            self._fault(at, f"is {checks.kind_of(values)}, not a section", 'write [env], and below it NAME = "value"')
-            return {}
-        good: dict[str, str | dict[str, str]] = {}
-        for name, value in values.items():
-            try:
-                good[name] = checks.variable(name, value)
-            except Wrong as wrong:
-                self._fault((*at, name), wrong.reason, wrong.cure)
-            if _RESERVED.fullmatch(name):
-                good.pop(name, None)
-                self._note((*at, name), "is set by the platform: the file's value is not used")
-        return good
-
-    def _table(
-        self, at: Path, values: dict[str, Any], schema: Mapping[str, Check], known: Iterable[str]
-    ) -> dict[str, Any]:
-        """The good values; unknown keys and wrong values become faults."""
+    def _table(self, at: Path, values: dict[str, Any], schema: Schema) -> dict[str, Any]:
+        """The good values; what is unknown, wrong or missing becomes a fault."""
         good: dict[str, Any] = {}
+        cures = []
         for key, value in values.items():
-            if key in schema:
-                self._checked((*at, key), value, schema[key], good)
+            here, rule = (*at, key), schema.get(key, schema.get(ANY))
+            if rule is None:
+                cures.append(cure_unknown(at, key, schema))
+                self._fault(here, "is not a setting", cures[-1])
+            elif not isinstance(rule, Mapping):
+                self._checked(here, value, rule, good)
+            elif isinstance(value, dict):
+                good[key] = self._table(here, value, rule)
             else:
-                self._fault((*at, key), "is not a setting", cure_unknown(at, key, known))
+                heading = _dotted(here if key in schema else (*at, "NAME"))
+                cure = f"write it as a [section] of its own, [{heading}]"
+                self._fault(here, f"is {kind_of(value)}, not a section", cure)
+        for path, cure in REQUIRED.items():
+            # A key that is misspelt is there.
+            if path[:-1] == at and path[-1] not in values and not any(f'"{path[-1]}"' in said for said in cures):
+                self._fault(at, "is missing", cure, key=_dotted(path))
         return good
 
-    def _checked(self, at: Path, value: Any, check: Check, good: dict[str, Any] | None = None) -> None:
+    def _checked(self, at: Path, value: Any, check: Check, good: dict[str, Any]) -> None:
         try:
-            checked = check(value)
+            good[str(at[-1])] = check(value)
         except Wrong as wrong:
             self._fault(at, wrong.reason, wrong.cure)
         except WrongItems as wrong_items:
             for place, item in wrong_items.items.items():
                 self._fault((*at, place), item.reason, item.cure)
-        else:
-            if good is not None:
-                good[str(at[-1])] = checked
 
-    def _agree(self, top: dict[str, Any], sections: dict[str, dict[str, Any]]) -> None:
+    def _agree(self, good: dict[str, Any]) -> None:
         """Settings that are good alone and wrong together."""
-        if top.get("worktree") and is_remote(top.get("repository", "")):
+        remote, worktree, run = is_remote(good.get("repository", "")), good.get("worktree"), good.get("run", {})
+        if worktree and remote:
             self._fault(("worktree",), "needs a checkout on this machine", "remove it, or name a folder in repository")
-        if top.get("worktree") and "branch" in top:
+        if worktree and "branch" in good:
             self._note(("branch",), "is not used with worktree = true, which builds the checkout as it stands")
-        if "preview" in sections and top.get("worktree") and sections["preview"]:
+        if worktree and "preview" in good:
             self._fault(("preview",), "needs branches, and worktree = true builds no branch", "remove one of the two")
-        if set(sections["git"]) - {"submodules"} and not is_remote(top.get("repository", "")):
+        if not remote and set(good.get("git", {})) - {"submodules"}:
             self._note(("git",), "is not used: the repository is on this machine")
-        if "reuse" in sections["run"] and sections["run"].get("isolation") != "reuse":
+        if "reuse" in run and run.get("isolation") != "reuse":
             self._note(("run", "reuse"), 'is not used without isolation = "reuse"')
 
-    def _say_not_yet(self, values: dict[str, Any]) -> None:
-        for rule, what in NOT_YET.items():
-            key, _, wanted = rule.partition("=")
-            path = tuple(key.split("."))
-            value: Any = values
-            for part in path:
-                value = value.get(part) if isinstance(value, dict) else None
-            if value is not None and (not wanted or value == wanted):
-                self._note(path, f"not yet: {what}")
+    def _say_reserved(self, at: Path, values: Any) -> None:
+        for part in at:
+            values = values.get(part) if isinstance(values, dict) else None
+        for name in filter(RESERVED.fullmatch, values if isinstance(values, dict) else ()):
+            self._note((*at, name), "is set by the platform: the file's value is not used")
 
     def _note(self, at: Path, text: str) -> None:
         self.notes.append(f"{self._path}, line {self._line(at)}: {_dotted(at)} {text}")

@@ -6,6 +6,7 @@ file, and goes to the host it is for alone, wherever that host redirects to.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -15,6 +16,7 @@ import msgspec
 
 from deferlite.model.environment import GitSettings
 from deferlite.model.errors import WorldError
+from deferlite.sandbox.files import open_plain, secret_text
 from deferlite.sandbox.git import SAID, SSH, RepositoryError, environment, git, plain, without_secrets
 
 _HELPER = (
@@ -65,7 +67,7 @@ def access_of(settings: GitSettings) -> Access | None:
         _check_private(settings.key)
     if settings.known_hosts is not None:
         _check_file("known_hosts", settings.known_hosts)
-    token = settings.token if settings.token is None or isinstance(settings.token, str) else _token(settings.token)
+    token = None if settings.token is None else _token(settings.token)
     return Access(settings.key, settings.known_hosts, settings.username, token)
 
 
@@ -73,27 +75,25 @@ def _check_file(name: str, path: str) -> None:
     if "${" in path:
         raise RepositoryError(f"[git] {name} {path}: ssh takes ${{ for a variable: rename the file")
     try:
-        with open(path, "rb") as file:
-            file.read(1)
+        open_plain(path, follow=True).close()
     except OSError as error:
         raise RepositoryError(f"[git] {name}: cannot read {path}: {error.strerror}") from None
 
 
 def _check_private(path: str) -> None:
-    # ssh ignores such a key, and says so in a way that is easily missed.
-    if Path(path).stat().st_mode & 0o077:
+    # ssh ignores such a key of its own user, and says so in a way that is easily missed.
+    status = Path(path).stat()
+    if status.st_uid == os.getuid() and status.st_mode & 0o077:
         raise RepositoryError(f"[git] key: {path} may be read by others, so ssh does not take it: chmod 600 {path}")
 
 
-def _token(token: dict[str, str]) -> str:
-    path = token["file"]
+def _token(given: str | dict[str, str]) -> str:
     try:
-        text = Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise RepositoryError(f"[git] token: cannot read {path}: {reason}") from None
+        text = secret_text(given).strip()
+    except ValueError as error:
+        raise RepositoryError(f"[git] token: {error}") from None
     if not text or not text.isprintable():
-        raise RepositoryError(f"[git] token: {path} {'holds more than one line' if text else 'is empty'}")
+        raise RepositoryError(f"[git] token {'holds more than one line' if text else 'is empty'}")
     return text
 
 

@@ -23,7 +23,8 @@ _SETTINGS = {
     # A repository may name programs here that git would start while reading.
     "core.fsmonitor": "false",
     "core.askPass": "",
-    "core.quotePath": "false",
+    # Names need not be UTF-8.
+    "core.quotePath": "true",
     "advice.detachedHead": "false",
     "gc.auto": "0",
     "maintenance.auto": "false",
@@ -40,9 +41,11 @@ SSH = (
 )
 """A host whose key is not known is not talked to, and one that falls silent for a minute is given up."""
 
-_SECRET = re.compile(r"(?<=://)[^/\s]+(?=@)")
-_ESCAPE = re.compile(r"\\([0-7]{3}|.)")
-_ESCAPES = {"a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", '"': '"', "\\": "\\"}
+_SECRET = re.compile(r"(?<=://)(?!(?<=ssh://)[^/:@\s]+@)[^/\s]+(?=@)")
+"""Over ssh a user's name alone is none."""
+
+_ESCAPE = re.compile(rb"\\([0-7]{3}|.)")
+_ESCAPES = {b"a": b"\a", b"b": b"\b", b"t": b"\t", b"n": b"\n", b"v": b"\v", b"f": b"\f", b"r": b"\r"}
 _STAGED = re.compile(r"(\d{6}) [0-9a-f]+ [0-3]\t")
 _SUBMODULE = "160000"
 SAID = re.compile(r"^git \S+ failed: ")
@@ -172,25 +175,37 @@ def _why_not(path: Path, error: WorldError) -> str:
 
 def plain(subject: str) -> str:
     """A line for people, whatever a stranger wrote: no control characters, and not too long."""
-    text = "".join(sign if sign.isprintable() else "\ufffd" for sign in subject)
+    text = subject[: LONGEST_SUBJECT + 1]
+    if not text.isprintable():
+        text = "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
     return text if len(text) <= LONGEST_SUBJECT else text[: LONGEST_SUBJECT - 1] + "…"
 
 
-async def worktree_files(top: Path, *, submodules: bool = True) -> list[str]:
-    """Every file of a checkout that git does not ignore, committed or not, relative to ``top``, in order.
+class WorktreeFiles(msgspec.Struct, frozen=True):
+    """What of a checkout is built as it stands: paths relative to it, in order."""
 
-    With ``submodules`` also theirs, of those that are checked out.
-    """
+    names: list[str]
+    absent: list[str]
+    """Submodules that are not checked out."""
+
+
+async def worktree_files(top: Path, *, submodules: bool = True) -> WorktreeFiles:
+    """Every file of a checkout that git does not ignore, committed or not, with ``submodules`` also theirs."""
     said = await git("ls-files", "--exclude-standard", "--stage", "--cached", "--others", cwd=top)
     names: set[str] = set()
+    absent: set[str] = set()
     for line in filter(None, said.split("\n")):
         staged = _STAGED.match(line)
         name = unquoted(line[staged.end() :] if staged else line)
         if staged is None or staged[1] != _SUBMODULE:
             names.add(name)
         elif submodules and await anyio.to_thread.run_sync(_is_checked_out, top, name):
-            names.update(f"{name}/{below}" for below in await worktree_files(top / name))
-    return sorted(names)
+            inner = await worktree_files(top / name)
+            names.update(f"{name}/{below}" for below in inner.names)
+            absent.update(f"{name}/{below}" for below in inner.absent)
+        elif submodules:
+            absent.add(name)
+    return WorktreeFiles(sorted(names), sorted(absent))
 
 
 def _is_checked_out(top: Path, name: str) -> bool:
@@ -211,7 +226,11 @@ async def _listed(top: Path, *options: str) -> list[str]:
 
 
 def unquoted(name: str) -> str:
-    """A file's name out of git's quotes, which those with control characters, quotes or backslashes get."""
+    """A file's name out of git's quotes, which all get but those of plain ASCII."""
     if not name.startswith('"'):
         return name
-    return _ESCAPE.sub(lambda found: _ESCAPES.get(found[1]) or chr(int(found[1], 8)), name[1:-1])
+    return os.fsdecode(_ESCAPE.sub(lambda found: _sign(found[1]), os.fsencode(name[1:-1])))
+
+
+def _sign(escape: bytes) -> bytes:
+    return bytes((int(escape, 8),)) if len(escape) == 3 else _ESCAPES.get(escape, escape)

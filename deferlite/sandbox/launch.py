@@ -19,7 +19,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     import_paths: tuple[Path, ...] = ()
     """Folders for imports, the first one first, such as the project's ``src``."""
     read_only: tuple[Path, ...] = ()
-    """What the box shows besides the project and the interpreter's installation: the build's folder."""
+    """What the box shows besides the project: the build's folder, its environment, the interpreter's installation.
+    The link to that is not followed: code of the project may have changed it."""
     hidden: tuple[Path, ...] = ()
     """What the box never shows: the server's own folders, but for what is named here."""
     environment: dict[str, str] = {}

@@ -23,6 +23,9 @@ TAIL = 4096
 LAST_WORDS = 1.0
 """Seconds the output may stay open after the command has ended."""
 
+LARGEST_OUTPUT = 64 * 1024 * 1024
+"""Characters that a small trusted command may print: what it reads may be somebody else's, and without an end."""
+
 LONGEST_LINE = 64 * 1024
 """Characters after which a line without an end is handed on in pieces."""
 
@@ -88,18 +91,31 @@ async def output(
     """The stdout of a small trusted command, which runs in ``/`` or ``cwd``; ``env`` None inherits the server's.
 
     Raises:
-        WorldError: it failed, with the end of its stderr, or took longer than ``timeout`` seconds.
+        WorldError: it failed, with the end of its stderr, took longer than ``timeout`` seconds, or does not stop
+            printing.
     """
     heard: list[str] = []
     errors: list[str] = []
-    done = await run(
-        argv,
-        cwd=cwd or Path("/"),
-        env=os.environ if env is None else env,
-        status=None,
-        timeout=timeout,
-        on_line=lambda stream, text: (heard if stream == "stdout" else errors).append(text),
-    )
+    left = LARGEST_OUTPUT
+
+    def on_line(stream: str, text: str) -> None:
+        nonlocal left
+        left -= len(text) + 1
+        (heard if stream == "stdout" else errors).append(text)
+        if left < 0:
+            scope.cancel()
+
+    with anyio.CancelScope() as scope:
+        done = await run(
+            argv,
+            cwd=cwd or Path("/"),
+            env=os.environ if env is None else env,
+            status=None,
+            timeout=timeout,
+            on_line=on_line,
+        )
+    if scope.cancelled_caught:
+        raise WorldError(f"{Path(argv[0]).name} printed more than {LARGEST_OUTPUT >> 20} MiB")
     if done.timed_out:
         raise WorldError(f"{argv[0]} took longer than {timeout:g} s")
     if done.returncode != 0:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+import anyio.to_thread
 import msgspec
 
 from deferlite.model.changes import Commit
@@ -13,8 +14,11 @@ from deferlite.model.errors import WorldError
 from deferlite.sandbox.access import Access, Address, address_of, ask
 from deferlite.sandbox.git import HEADS, Checkout, RepositoryError, git, plain
 
-_LISTED = "--format=%(objecttype) %(HEAD) %(objectname) %(committerdate:unix) %(refname) %(subject)"
+_FORM = "--format=%(objecttype) %(HEAD) %(objectname) %(committerdate:unix) %(refname) %(subject)"
 _SECOND = 1_000_000
+_LAST = 253_402_300_799
+"""The end of the year 9999, in seconds: whoever commits may write any time."""
+
 PEELED = "^{}"
 """Follows a tag's name in what a remote repository lists, for the commit that the tag is of."""
 
@@ -49,9 +53,15 @@ class Refs(msgspec.Struct, frozen=True):
 async def local_refs(checkout: Checkout) -> Refs:
     """The branches of a local repository. Raises WorldError."""
     try:
-        said = await git("for-each-ref", _LISTED, HEADS, cwd=checkout.path)
+        said = await git("for-each-ref", _FORM, HEADS, cwd=checkout.path)
     except WorldError:
         return await _damaged_refs(checkout)
+    # Of a repository with tens of thousands of branches the loop would stand still.
+    refs = await anyio.to_thread.run_sync(_listed, said)
+    return refs if refs.head is not None else await _with_strange_head(checkout, refs.heads)
+
+
+def _listed(said: str) -> Refs:
     heads: dict[str, Ref] = {}
     head = None
     # Names and subjects may hold what splitlines() takes for the end of a line.
@@ -59,17 +69,20 @@ async def local_refs(checkout: Checkout) -> Refs:
         if not line.startswith("commit "):  # A tag of any kind is no branch.
             continue
         mark, commit, seconds, name, subject = _fields(line)
-        heads[name] = Ref(commit, plain(subject), int(seconds) * _SECOND if seconds else None)
+        heads[name] = Ref(commit, plain(subject), _moment(seconds))
         head = name if mark == "*" else head
-    if head is not None:
-        return Refs(heads, head)
-    return await _with_strange_head(checkout, heads)
+    return Refs(heads, head)
 
 
 def _fields(line: str) -> tuple[str, str, str, str, str]:
     rest = line.removeprefix("commit ")
     commit, seconds, name, subject = rest[2:].split(" ", 3)
     return rest[0], commit, seconds, name.removeprefix(HEADS), subject
+
+
+def _moment(seconds: str) -> int:
+    """Microseconds; 0 where a commit has no time that can be read."""
+    return min(int(seconds), _LAST) * _SECOND if seconds.isdecimal() else 0
 
 
 async def _with_strange_head(checkout: Checkout, heads: dict[str, Ref]) -> Refs:
@@ -83,7 +96,7 @@ async def _with_strange_head(checkout: Checkout, heads: dict[str, Ref]) -> Refs:
     except WorldError:
         return Refs(heads, None)
     commit, seconds, subject = said.split(" ", 2)
-    return Refs(heads, None, Ref(commit, plain(subject), int(seconds) * _SECOND))
+    return Refs(heads, None, Ref(commit, plain(subject), _moment(seconds)))
 
 
 async def _damaged_refs(checkout: Checkout) -> Refs:
@@ -202,4 +215,4 @@ async def subject_of(git_dir: Path, commit: str) -> str:
 
 def _commit(line: str) -> Commit:
     commit, seconds, author, subject = line.split("\0", 3)
-    return Commit(id=commit, subject=plain(subject), author=plain(author), at=int(seconds) * _SECOND)
+    return Commit(id=commit, subject=plain(subject), author=plain(author), at=_moment(seconds))

@@ -13,7 +13,7 @@ import anyio
 import msgspec
 
 from deferlite.model.execution import LogLine
-from deferlite.sandbox.box import SYSTEM_PATH, Box, interpreter_folders, wrap
+from deferlite.sandbox.box import SYSTEM_PATH, Box, wrap
 from deferlite.sandbox.child import Child
 from deferlite.sandbox.frames import Frames, Header, frame, lines
 from deferlite.sandbox.launch import LaunchPlan
@@ -261,7 +261,6 @@ def runner_box(plan: LaunchPlan, scratch: Path) -> Box:
     """What the executions of a build see."""
     mounts = [mount.rpartition(":") if mount.endswith(":rw") else (mount, "", "") for mount in plan.mounts]
     read_only = [plan.project, *plan.import_paths, *plan.read_only, PROGRAM.parent]
-    read_only += interpreter_folders(plan.interpreter)
     return Box(
         read_only=tuple(dict.fromkeys([*read_only, *(Path(folder) for folder, _, mode in mounts if not mode)])),
         writable=(scratch, *(Path(folder) for folder, _, mode in mounts if mode)),

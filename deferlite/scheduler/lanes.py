@@ -74,15 +74,20 @@ class LaneKeeper:
         lane = self._slots.lane(name)
         if environment.state is EnvironmentState.RETIRED or config is None or environment.live_build_id is None:
             self._live.pop(name, None)
-            lane.options = {}
             lane.hopeful.clear()
             return
         if self._live.get(name) != environment.live_build_id:
             self._live[name] = self._fresh[name] = environment.live_build_id
+        # In this order: every heir is in the list.
+        formers = await self._store.functions.formers(name)
         functions = await self._store.functions.list(name)
         lane.run = config.run
         lane.options = {function.id: function.options for function in functions}
-        lane.formers = await self._store.functions.formers(name)
+        lane.families = {}
+        for heir, ids in formers.items():
+            # A parent that waits goes on within the limit of what it has become.
+            lane.options |= dict.fromkeys(ids, lane.options[heir])
+            lane.families |= dict.fromkeys((heir, *ids), (heir, *ids))
         lane.hope(function.id for function in functions if function.active)
         self._variables[name] = await self._resolve(name, config)
 

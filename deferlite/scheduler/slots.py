@@ -37,8 +37,8 @@ class Lane:
         self.environment = environment
         self.run = RunSettings()
         self.options: dict[str, FunctionOptions] = {}
-        self.formers: dict[str, tuple[str, ...]] = {}
-        """By a function's id those that it was before it was renamed: what they hold counts as its own."""
+        self.families: dict[str, tuple[str, ...]] = {}
+        """By a function's id those of all names that it has and had: what they hold counts as one."""
         self.held = 0
         self.held_by: Counter[str] = Counter()
         self.keys: set[str] = set()
@@ -52,10 +52,11 @@ class Lane:
 
     def free_of(self, function_id: str) -> int:
         options = self.options.get(function_id)
-        if options is None or options.concurrency is None:
+        if options is None:
+            return 0  # Its build has gone live this moment: its limit is read before its first turn.
+        if options.concurrency is None:
             return UNLIMITED
-        ids = (function_id, *self.formers.get(function_id, ()))
-        return options.concurrency - sum(self.held_by[id] for id in ids)
+        return options.concurrency - sum(self.held_by[id] for id in self.families.get(function_id, (function_id,)))
 
     def hope(self, function_ids: Iterable[str]) -> None:
         self.hopeful.update(dict.fromkeys(function_ids))

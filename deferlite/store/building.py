@@ -62,12 +62,12 @@ def request(
     return told(transaction, id)
 
 
-def advance(transaction: Transaction, *, build_id: str, state: BuildState) -> Build:
+def advance(transaction: Transaction, *, build_id: str, state: BuildState, builder: str | None = None) -> Build:
     build = read(transaction, build_id)
     if state not in BUILD_TRANSITIONS[build.state] or state in (BuildState.SUCCEED, BuildState.FAILED):
         raise Conflict(f'build {build.number} of {build.environment} cannot go from "{build.state}" to "{state}"')
     where: dict[str, Any] = {"id": build_id, "now": transaction.now}
-    transaction.run(SQL["advance"], where | {"state": state.value, "from": build.state.value})
+    transaction.run(SQL["advance"], where | {"state": state.value, "from": build.state.value, "builder": builder})
     transaction.run(SQL["close_step"], where)
     transaction.run(SQL["open_step"], where | {"state": state.value})
     return told(transaction, build_id)
@@ -117,6 +117,19 @@ def succeed(
     if transaction.run(SQL["succeed"], where | columns) == 0:
         raise Conflict(f'build {build.number} of {build.environment} cannot be published: it is "{build.state}"')
     transaction.run(SQL["close_step"], where)
+
+
+def let_go(transaction: Transaction, *, environment: str, live_too: bool) -> set[str]:
+    row = transaction.one(SQL["environment"], (environment,))
+    if row is None:
+        raise NotFound(f'there is no environment "{environment}"')
+    state, _, live = row[:3]
+    retired = state == EnvironmentState.RETIRED
+    used = {row[0] for row in transaction.all(SQL["in_flight" if retired else "in_use"], {"environment": environment})}
+    if live is not None and not live_too:
+        used.add(live)
+    transaction.run(SQL["let_go"], {"environment": environment, "used": encode_json(sorted(used))})
+    return used
 
 
 def cancel(transaction: Transaction, *, build_id: str) -> Build:

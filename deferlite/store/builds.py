@@ -47,14 +47,16 @@ class Builds:
         row = await self._database.row(SQL["next_created"], {"exclude": encode_json(sorted(exclude))})
         return None if row is None else to_build(row)
 
-    async def advance(self, build_id: str, state: BuildState) -> Build:
+    async def advance(self, build_id: str, state: BuildState, builder: str | None = None) -> Build:
         """Enter ``state`` (neither succeed nor failed): closes the step before and opens one for it.
+
+        ``builder`` is the version of the deferlite that builds it, once that is known.
 
         Raises:
             NotFound: there is no such build.
             Conflict: the build is in a state that does not lead there, because it was overtaken for instance.
         """
-        return await self._database.write(partial(building.advance, build_id=build_id, state=state))
+        return await self._database.write(partial(building.advance, build_id=build_id, state=state, builder=builder))
 
     async def fail(self, build_id: str, error: str) -> Build:
         """End it as failed; ``error`` says what to mend. Raises NotFound; Conflict if it has ended already."""
@@ -174,9 +176,13 @@ class Builds:
         """Builds whose folders must stay: live, unfinished, running executions' own, held, kept for rollback."""
         return {row[0] for row in await self._database.rows(SQL["in_use"], {"environment": environment})}
 
-    async def in_flight(self, environment: str) -> set[str]:
-        """Of those, the unfinished ones and running executions' own: all that a retired environment needs."""
-        return {row[0] for row in await self._database.rows(SQL["in_flight"], {"environment": environment})}
+    async def let_go(self, environment: str, *, live_too: bool = False) -> set[str]:
+        """Builds whose folders must stay: no other one of now is ever started or made live again.
+
+        Of a retired environment these are the live one, the unfinished ones and running executions' own, with
+        ``live_too`` without the live one. Raises NotFound.
+        """
+        return await self._database.write(partial(building.let_go, environment=environment, live_too=live_too))
 
     async def _row(self, query: str, id: str) -> Row:
         row = await self._database.row(SQL[query], (id,))

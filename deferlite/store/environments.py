@@ -10,13 +10,16 @@ import msgspec
 from deferlite.model.build import RETIRED, BuildState
 from deferlite.model.environment import Ended, Environment, EnvironmentConfig, EnvironmentState, Preview
 from deferlite.model.errors import Conflict, NotFound
-from deferlite.model.events import AbortRequested, BuildCancelRequested, EnvironmentChanged, ExecutionChanged
-from deferlite.model.execution import State, encode_json
+from deferlite.model.events import AbortRequested, BuildCancelRequested, EnvironmentChanged
+from deferlite.model.execution import encode_json
+from deferlite.store import timing
 from deferlite.store.building import fail, fail_not_started
 from deferlite.store.database import Database, Row
+from deferlite.store.events import tell_changed
 from deferlite.store.publishing import refresh_functions, stop_cron
-from deferlite.store.rows import decode_config, to_environment
+from deferlite.store.rows import decode_config, to_environment, to_execution
 from deferlite.store.statements import ENVIRONMENTS as SQL
+from deferlite.store.timing import cancel_waiting
 from deferlite.store.tokens import Tokens
 from deferlite.store.writer import Transaction
 
@@ -71,6 +74,7 @@ class Environments:
         """
         operation = partial(_retire, name=name, ended=ended, commit=commit, tokens=self._tokens)
         await self._database.write(operation, "environment")
+        await timing.settle_all(self._database)
 
     async def report(self, name: str, problem: str | None) -> None:
         """What is wrong with its repository or branch now; None: nothing any more. Ignored of a retired one.
@@ -153,8 +157,9 @@ def _check_preview(transaction: Transaction, name: str, preview: Preview, before
 
 
 def _end_replaced(transaction: Transaction, before: Environment | None, preview: Preview | None) -> None:
-    """End what a preview does before a file takes its name."""
-    if before is not None and before.preview is not None and preview is None:
+    """End what a preview does before a file takes its name, or its branch is back."""
+    if before is not None and before.preview is not None and (preview is None or before.state == "retired"):
+        cancel_waiting(transaction, before.name)
         _end_work(transaction, before.name)
 
 
@@ -183,6 +188,7 @@ def _retire(transaction: Transaction, *, name: str, ended: Ended, commit: str | 
     transaction.run(SQL["retire"], {"name": name, "preview": _text(preview), "now": transaction.now})
     stop_cron(transaction, name)
     if preview is not None:
+        cancel_waiting(transaction, name, timing.MOST_SETTLED)
         _end_work(transaction, name)
     fail_not_started(transaction, name, "the environment's file was removed before this build began")
     _changed(transaction, _must_read(transaction, name), tokens)
@@ -191,17 +197,12 @@ def _retire(transaction: Transaction, *, name: str, ended: Ended, commit: str | 
 
 
 def _end_work(transaction: Transaction, name: str) -> None:
-    """Cancel what waits, abort what runs, and end the builds that have not."""
-    where = {"name": name, "now": transaction.now}
-    for query, state in (("cancel_waiting", State.CANCELLED), ("abort_running", State.ABORTING)):
-        for id, function, attempt in transaction.all(SQL[query], where):
-            transaction.publish(
-                ExecutionChanged(
-                    environment=name, execution_id=id, function_name=function, state=state, attempt=attempt
-                )
-            )
-            if state is State.ABORTING:
-                transaction.publish(AbortRequested(environment=name, execution_id=id))
+    """Abort what runs, and end the builds that have not."""
+    rows = transaction.all(SQL["abort_running"], {"name": name, "now": transaction.now})
+    aborting = [to_execution(row) for row in rows]
+    tell_changed(transaction, aborting)
+    for execution in aborting:
+        transaction.publish(AbortRequested(environment=name, execution_id=execution.id))
     for id, build_state in transaction.all(SQL["unfinished_builds"], (name,)):
         fail(transaction, build_id=id, error=RETIRED)
         if build_state != BuildState.CREATED:

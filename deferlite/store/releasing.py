@@ -92,6 +92,8 @@ def resume(transaction: Transaction, *, environment: str, build_id: str | None, 
 def _go_live(
     transaction: Transaction, home: _Home, build: Build, counted: Counted, *, pinned: bool, over: int
 ) -> Build:
+    if home.state == EnvironmentState.RETIRED:
+        raise Conflict(f'environment "{build.environment}" is retired: nothing of it runs')
     if (build.id,) not in transaction.all(SQL["in_use"], {"environment": build.environment}):
         again = f"deferlite build {build.environment}" + (f" --commit {build.commit[:12]}" if build.commit else "")
         raise Conflict(f"the files of {_name(build)} are not kept any more: build it again with {again}")

@@ -8,7 +8,7 @@ from deferlite.store.sql import load
 EXECUTIONS = load(
     "executions", execution=rows.EXECUTION_COLUMNS, claimed=rows.CLAIMED_COLUMNS, attempt=rows.ATTEMPT_COLUMNS
 )
-ENVIRONMENTS = load("environments", environment=rows.ENVIRONMENT_COLUMNS)
+ENVIRONMENTS = load("environments", environment=rows.ENVIRONMENT_COLUMNS, execution=rows.EXECUTION_COLUMNS)
 BUILDS = load("builds", build=rows.BUILD_COLUMNS, held=rows.HELD)
 FUNCTIONS = load("functions", function=rows.FUNCTION_COLUMNS)
 TOKENS = load("tokens", token=rows.TOKEN_COLUMNS)

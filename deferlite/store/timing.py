@@ -10,15 +10,15 @@ from deferlite.store.rows import decode_options, to_execution
 from deferlite.store.statements import EXECUTIONS as SQL
 from deferlite.store.writer import Transaction
 
-MOST_SETTLED = 1_000
+MOST_SETTLED = 250
 """Executions that one transaction moves or fails, so that a long queue does not hold the writer."""
 
 
 def promote(transaction: Transaction, *, now: int) -> tuple[set[str], bool]:
-    """The functions, and whether ``settle`` has more to do."""
+    """The functions, and whether ``settle`` has more to do: also what a release that was given up left to it."""
     rows = transaction.all(SQL["promote"], {"now": now})
     tell_ready(transaction, ((row[0], row[1]) for row in rows))
-    return {row[1] for row in rows}, settle(transaction) if rows else False
+    return {row[1] for row in rows}, settle(transaction)
 
 
 def discard(transaction: Transaction, *, now: int) -> int:
@@ -40,9 +40,23 @@ def settle(transaction: Transaction) -> bool:
     return MOST_SETTLED in (len(taken_over), len(orphans))
 
 
+def cancel_waiting(transaction: Transaction, environment: str, most: int = -1) -> None:
+    """Cancel ``most`` of what waits in the environment; -1: all."""
+    rows = transaction.all(SQL["cancel_waiting"], {"environment": environment, "now": transaction.now, "most": most})
+    tell_changed(transaction, map(to_execution, rows))
+
+
+def empty_retired(transaction: Transaction) -> bool:
+    """Cancel what still waits in a retired preview. Whether there was one."""
+    row = transaction.one(SQL["retired_waiting"])
+    if row is not None:
+        cancel_waiting(transaction, row[0], MOST_SETTLED)
+    return row is not None
+
+
 async def settle_all(database: Database) -> None:
-    """Other operations of the writer come in between."""
-    while await database.write(settle, "settle"):
+    """All that is done in pieces; other operations of the writer come in between."""
+    while await database.write(lambda transaction: settle(transaction) or empty_retired(transaction), "settle"):
         pass
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from deferlite.model.clock import SECOND, Clock
-from deferlite.model.environment import Ended, Environment, EnvironmentConfig, Preview, PreviewSettings
+from deferlite.model.environment import WHY_ENDED, Ended, Environment, EnvironmentConfig, Preview, PreviewSettings
 from deferlite.model.errors import Conflict, NotFound
 from deferlite.sandbox.refs import Ref, Refs, is_ancestor
 from deferlite.store import Store
@@ -22,18 +22,30 @@ log = logging.getLogger(__name__)
 SHOWN = 5
 """Branches without a preview that are named in the environment's note."""
 
-_REASONS: dict[Ended, str] = {
-    "deleted": "its branch is deleted",
-    "merged": "its branch is merged",
-    "expired": "its branch has had no commit for too long",
-    "limit": "there are more branches than [preview] limit allows",
-    "unwanted": "nothing asks for it any more",
-}
+
+class _Memory:
+    """What is known of the branches of one environment from one look to the next."""
+
+    def __init__(self, base: Environment, refs: Refs) -> None:
+        self.seen: Collection[str] = refs.heads
+        self.new: set[str] = set()
+        """Branches that have appeared and have had no place yet."""
+        self.merged: dict[str, tuple[str, bool]] = {}
+        """Of a commit: a trunk, and whether the commit was in it."""
+        self.note = base.note
+
+    def look(self, branches: _Branches) -> None:
+        self.new |= branches.wanted.keys() - set(self.seen)
+        self.new &= branches.wanted.keys()
+        self.seen = branches.all.keys()
+        commits = {ref.commit for ref in branches.wanted.values()}
+        self.merged = {commit: answer for commit, answer in self.merged.items() if commit in commits}
 
 
 class _Branches(msgspec.Struct, frozen=True):
     """What an environment and its repository say about branches at one moment."""
 
+    memory: _Memory
     base: Environment
     config: EnvironmentConfig
     settings: PreviewSettings
@@ -44,25 +56,6 @@ class _Branches(msgspec.Struct, frozen=True):
     """The commit of the branch that the base follows; None: it follows none now."""
     history: Path | None
     """The git folder to ask what is merged."""
-
-
-class _Memory:
-    """What is known of the branches of one environment from one look to the next."""
-
-    def __init__(self, branches: _Branches) -> None:
-        self.seen: Collection[str] = branches.all
-        self.new: set[str] = set()
-        """Branches that have appeared and have had no place yet."""
-        self.merged: dict[str, tuple[str, bool]] = {}
-        """Of a commit: a trunk, and whether the commit was in it."""
-        self.note = branches.base.note
-
-    def look(self, branches: _Branches) -> None:
-        self.new |= branches.wanted.keys() - set(self.seen)
-        self.new &= branches.wanted.keys()
-        self.seen = branches.all.keys()
-        commits = {ref.commit for ref in branches.wanted.values()}
-        self.merged = {commit: answer for commit, answer in self.merged.items() if commit in commits}
 
 
 class Previews:
@@ -78,12 +71,14 @@ class Previews:
 
         Raises StoreError.
         """
-        branches = _branches(base, refs, history)
-        if branches is None:
-            return [], []
-        rows = _by_branch(await self._store.environments.previews(base.name, branches.wanted))
-        memory = self._memories.setdefault(base.name, _Memory(branches))
+        settings = None if base.config is None else base.config.preview
+        if base.config is None or settings is None or not refs.heads:
+            return [], []  # A repository with no branch at all says more about itself than about its branches.
+        # Kept for this look whatever ``drop`` does meanwhile.
+        memory = self._memories.setdefault(base.name, _Memory(base, refs))
+        branches = _branches(memory, base, base.config, settings, refs, history)
         memory.look(branches)
+        rows = _by_branch(await self._store.environments.previews(base.name, branches.wanted))
         holders, gone = await self._sort_out(branches, rows)
         over = _newest_first(holders, branches)[branches.settings.limit :]
         gone |= {branch: await self._retire(branches, holders.pop(branch), "limit") for branch in over}
@@ -91,7 +86,7 @@ class Previews:
         waiting = _newest_first((branch for branch in without if self._gets_one(branches, branch, rows)), branches)
         room = branches.settings.limit - len(holders)
         made = [await self._apply(branches, branch, rows.get(branch)) for branch in (*holders, *waiting[:room])]
-        await self._say_what_is_left_out(base, branches.settings.limit, waiting[room:] + over)
+        await self._say_what_is_left_out(branches, waiting[room:] + over)
         return [environment for environment in made if environment is not None], list(gone.values())
 
     async def _sort_out(
@@ -113,7 +108,7 @@ class Previews:
         """``base`` has no previews any more: retire those it had. Raises StoreError."""
         for name in await self._store.environments.active_previews(base):
             await self._store.environments.retire(name)
-            log.info("preview %s is retired: %s", name, _REASONS["unwanted"])
+            log.info("preview %s is retired: %s", name, WHY_ENDED["unwanted"])
         await self._store.environments.note(base, None)
         self._memories.pop(base, None)
 
@@ -121,9 +116,9 @@ class Previews:
         """Whether a branch without a preview, which had one before if there is a row of it, is to have one."""
         ref, row = branches.wanted[branch], rows.get(branch)
         # One that appears is wanted however old its commit; one that was there before only if it is in use.
-        if branch in self._memories[branches.base.name].new or (row is not None and row.preview.ended == "deleted"):
+        if branch in branches.memory.new or (row is not None and row.preview.ended == "deleted"):
             return True
-        if row is not None and row.preview.ended in ("merged", "expired"):
+        if row is not None and row.preview.ended == "merged":
             return row.preview.commit != ref.commit
         return self._is_in_use(branches.settings, ref, row)
 
@@ -139,7 +134,7 @@ class Previews:
         trunk, history = branches.trunk, branches.history
         if trunk is None or history is None:
             return None
-        answers = self._memories[branches.base.name].merged
+        answers = branches.memory.merged
         then, merged = answers.get(commit, (None, False))
         # What was never ahead and is in the trunk stays in it: no need to ask at each of its commits.
         if then != trunk and not (merged and not ahead):
@@ -164,7 +159,7 @@ class Previews:
         name, branch = row.environment.name, row.preview.branch
         ref = branches.all.get(branch)
         await self._store.environments.retire(name, ended, ref.commit if ref else None)
-        log.info("preview %s (branch %s of %s) is retired: %s", name, branch, branches.base.name, _REASONS[ended])
+        log.info("preview %s (branch %s of %s) is retired: %s", name, branch, branches.base.name, WHY_ENDED[ended])
         return name
 
     async def _apply(self, branches: _Branches, branch: str, row: StoredPreview | None) -> Environment | None:
@@ -183,7 +178,7 @@ class Previews:
             log.warning("branch %s of %s gets no preview: %s", branch, base.name, error)
             return None
         if row is None or row.environment.state != "active":
-            self._memories[base.name].new.discard(branch)
+            branches.memory.new.discard(branch)
             log.info("preview %s is made: branch %s of %s", name, branch, base.name)
         return environment
 
@@ -196,12 +191,11 @@ class Previews:
                 return name
         raise Conflict("every name for it is taken")
 
-    async def _say_what_is_left_out(self, base: Environment, limit: int, branches: list[str]) -> None:
-        note = None
-        if branches:
-            shown = ", ".join(branches[:SHOWN]) + (", …" if len(branches) > SHOWN else "")
-            note = f"[preview] limit = {limit} leaves no place for {len(branches)} more: {shown}"
-        memory = self._memories[base.name]
+    async def _say_what_is_left_out(self, branches: _Branches, left_out: list[str]) -> None:
+        base, memory, note = branches.base, branches.memory, None
+        if left_out:
+            shown = ", ".join(left_out[:SHOWN]) + (", …" if len(left_out) > SHOWN else "")
+            note = f"[preview] limit = {branches.settings.limit} leaves no place for {len(left_out)} more: {shown}"
         if note != memory.note:
             await self._store.environments.note(base.name, note)
             if note is not None:
@@ -218,19 +212,22 @@ def config_of(base: EnvironmentConfig, settings: PreviewSettings, branch: str) -
     return msgspec.structs.replace(base, branch=branch, run=run, env=env, token=None, preview=None)
 
 
-def _branches(base: Environment, refs: Refs, history: Path | None) -> _Branches | None:
-    """None: there are none at all, which says more about the repository than about its branches."""
-    config = base.config
-    if config is None or config.preview is None or not refs.heads:
-        return None
+def _branches(
+    memory: _Memory,
+    base: Environment,
+    config: EnvironmentConfig,
+    settings: PreviewSettings,
+    refs: Refs,
+    history: Path | None,
+) -> _Branches:
     own = config.branch or refs.head
     wanted = {
         branch: ref
         for branch, ref in refs.heads.items()
-        if branch != own and any(fnmatchcase(branch, pattern) for pattern in config.preview.branches)
+        if branch != own and any(fnmatchcase(branch, pattern) for pattern in settings.branches)
     }
     trunk = refs.heads[own].commit if own in refs.heads else None
-    return _Branches(base, config, config.preview, refs.heads, wanted, trunk, history)
+    return _Branches(memory, base, config, settings, refs.heads, wanted, trunk, history)
 
 
 def _by_branch(rows: Iterable[StoredPreview]) -> dict[str, StoredPreview]:

@@ -84,7 +84,7 @@ async def look_at(config: EnvironmentConfig, watch: Watch) -> Sight:
         refs = await remote_refs(config.repository, access)
         return Sight(git.without_secrets(config.repository), refs)
     checkout = await _opened(Path(config.repository), watch)
-    return await (_look_at_files if config.worktree else _look_at_refs)(checkout, watch)
+    return await (_look_at_files(checkout, config, watch) if config.worktree else _look_at_refs(checkout, watch))
 
 
 async def _look_at_refs(checkout: Checkout, watch: Watch) -> Sight:
@@ -106,24 +106,26 @@ async def _watch_refs(checkout: Checkout, watch: Watch) -> None:
         folders = now
 
 
-async def _look_at_files(checkout: Checkout, watch: Watch) -> Sight:
+async def _look_at_files(checkout: Checkout, config: EnvironmentConfig, watch: Watch) -> Sight:
     top = checkout.top
     if top is None:
         raise RepositoryError(
             f"worktree = true needs a checkout, and {checkout.path} is a bare repository: remove worktree"
         )
-    names, untracked = await git.worktree_files(top), await git.untracked_folders(top)
-    folders = await anyio.to_thread.run_sync(_file_folders, top, names, untracked)
+    submodules = config.git.submodules
+    files, untracked = await git.worktree_files(top, submodules=submodules), await git.untracked_folders(top)
+    folders = await anyio.to_thread.run_sync(_file_folders, top, files.names, untracked)
     await watch({**_path_folders(top), **folders})
-    fingerprint = await anyio.to_thread.run_sync(fingerprint_of, top, await git.worktree_files(top))
+    files = await git.worktree_files(top, submodules=submodules)
+    fingerprint = await anyio.to_thread.run_sync(fingerprint_of, top, files.names)
     refs = await local_refs(checkout)
     try:
         tip = tip_of(refs, None, str(checkout.path))
     except RepositoryError:  # No commit yet.
-        files = Seen(None, None, WORKING_TREE + fingerprint, fingerprint)
+        seen = Seen(None, None, WORKING_TREE + fingerprint, fingerprint)
     else:
-        files = Seen(tip.commit, tip.branch, f"{WORKING_TREE}{fingerprint} on {tip.subject}", fingerprint)
-    return Sight(str(checkout.path), refs, files=files)
+        seen = Seen(tip.commit, tip.branch, f"{WORKING_TREE}{fingerprint} on {tip.subject}", fingerprint)
+    return Sight(str(checkout.path), refs, files=seen)
 
 
 async def _opened(path: Path, watch: Watch) -> Checkout:

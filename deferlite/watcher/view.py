@@ -112,11 +112,11 @@ class RepositoryView:
         own = [environment for environment in self._members.values() if environment.preview is None]
         for environment in own:
             await self._safely(environment, self._attend(environment, sight))
+        previews = {each.name: each for each in self._members.values() if each.preview is not None}
         for environment in own:
-            await self._safely(environment, self._follow_branches(environment, sight))
-        for environment in tuple(self._members.values()):
-            if environment.preview is not None:
-                await self._safely(environment, self._attend(environment, sight))
+            await self._safely(environment, self._follow_branches(environment, sight, previews))
+        for environment in previews.values():
+            await self._safely(environment, self._attend(environment, sight))
 
     async def _see(self, config: EnvironmentConfig) -> Sight:
         hints = self._shared.hints
@@ -136,7 +136,7 @@ class RepositoryView:
     async def _attend(self, environment: Environment, sight: Sight) -> None:
         """Ask for a build of the environment if there is something new for it."""
         config, name = environment.config, environment.name
-        if config is None or name not in self._members:
+        if config is None:
             return
         try:
             seen = sight.seen_by(config)
@@ -149,17 +149,16 @@ class RepositoryView:
             if self._members.get(name) is environment:
                 self._compared[name] = seen
 
-    async def _follow_branches(self, base: Environment, sight: Sight) -> None:
+    async def _follow_branches(self, base: Environment, sight: Sight, previews: dict[str, Environment]) -> None:
+        """``previews``, by name, are brought up to date: those made here are heard of, and become members, later."""
         config = base.config
         if config is None or config.preview is None or (sight.busy and config.branch is None):
             return
         history = sight.history or await self._shared.history(config)
         made, gone = await self._shared.previews.follow(base, sight.refs, history)
         for name in gone:
-            self._forget(name)
-        for environment in made:
-            self._members[environment.name] = environment
-            self._compared.pop(environment.name, None)
+            previews.pop(name, None)
+        previews.update((environment.name, environment) for environment in made)
 
     async def _report(self, environment: Environment, problem: str | None) -> None:
         name = environment.name

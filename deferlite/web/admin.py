@@ -42,5 +42,5 @@ async def server_status(services: Services) -> dict[str, object]:
         "started_at": to_rfc3339(services.started_at),
         "sandbox": {"level": services.sandbox.level.value, "detail": services.sandbox.detail},
         "environments": len(environments),
-        "not_yet": admin_environments.not_yet(environments),
+        "not_yet": [f"{each.name}: {wish}" for each in environments for wish in admin_environments.not_yet(each)],
     }

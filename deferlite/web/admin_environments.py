@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -12,7 +11,7 @@ from starlette.routing import Route
 
 from deferlite.model.build import Build
 from deferlite.model.environment import Environment, EnvironmentConfig
-from deferlite.model.environment_schema import NOT_YET
+from deferlite.model.environment_schema import not_yet as asked_in_vain
 from deferlite.model.function import Function
 from deferlite.model.ids import parse_id
 from deferlite.store import Store
@@ -26,7 +25,6 @@ from deferlite.web.wire import EnqueueBody, new_execution
 
 BUILDS_SHOWN = 5
 _CREATED, _NO_CONTENT = 201, 204
-_DEFAULTS = msgspec.to_builtins(EnvironmentConfig(repository=""))
 
 
 class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -135,26 +133,14 @@ async def _spec(store: Store, function: Function) -> dict[str, Any]:
     return {"doc": spec.doc, "parameters": msgspec.to_builtins(spec.parameters)}
 
 
-def not_yet(environments: Iterable[Environment]) -> list[str]:
-    """``ENV: KEY: what happens instead`` for what the files ask for and this version accepts without doing."""
-    return [
-        f"{environment.name}: {key}: {instead}"
-        for environment in environments
-        if environment.config
-        for key, instead in NOT_YET.items()
-        if _asks_for(msgspec.to_builtins(environment.config), key)
-    ]
+def not_yet(environment: Environment) -> list[str]:
+    """``KEY: what happens instead`` for what its file asks for and this version accepts without doing."""
+    asked = _as_in_file(environment.config) if environment.config else {}
+    return [f"{'.'.join(map(str, at))}: {instead}" for at, instead in asked_in_vain(asked, _DEFAULTS)] if asked else []
 
 
-def _asks_for(config: Any, key: str) -> bool:
-    path, _, value = key.partition("=")
-    asked, default = _look_up(config, path), _look_up(_DEFAULTS, path)
-    return bool(asked == value if value else asked != default)
+def _as_in_file(config: EnvironmentConfig) -> dict[str, Any]:
+    return {**msgspec.to_builtins(config), "retention": {"executions": config.retention_executions}}
 
 
-def _look_up(config: Any, path: str) -> Any:
-    if path in ("retention.executions", "retention.builds"):
-        return config[path.replace(".", "_")]
-    for part in path.split("."):
-        config = config.get(part) if isinstance(config, dict) else None
-    return config
+_DEFAULTS = _as_in_file(EnvironmentConfig(repository=""))

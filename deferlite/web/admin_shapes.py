@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 from starlette.responses import Response
@@ -12,6 +11,7 @@ from starlette.responses import Response
 from deferlite.model.clock import to_rfc3339
 from deferlite.model.environment import Environment, EnvironmentConfig
 from deferlite.model.execution import State
+from deferlite.sandbox.git import without_secrets
 
 MASK = "•••"
 _MOMENTS = frozenset(
@@ -62,12 +62,11 @@ def environment_shape(environment: Environment) -> dict[str, Any]:
 
 
 def masked(config: EnvironmentConfig) -> dict[str, Any]:
-    """The settings without a secret: values of variables, the token, channels' addresses, a repository's password."""
-    shown: dict[str, Any] = msgspec.to_builtins(config)
-    shown["repository"] = without_password(config.repository)
+    """The settings without a secret: values of variables, tokens, channels' addresses, passwords of other addresses."""
+    shown: dict[str, Any] = _leaves(msgspec.to_builtins(config), without_secrets)
     shown["token"] = MASK if config.token else None
     shown["env"] = dict.fromkeys(config.env, MASK)
-    shown["notify"] = _mask_leaves(config.notify)
+    shown["notify"] = _leaves(config.notify, lambda _: MASK)
     if config.preview:
         shown["preview"]["env"] = dict.fromkeys(config.preview.env, MASK)
     shown["git"]["token"] = MASK if config.git.token else None
@@ -76,25 +75,13 @@ def masked(config: EnvironmentConfig) -> dict[str, Any]:
     return shown
 
 
-def _mask_leaves(value: Any) -> Any:
+def _leaves(value: Any, change: Callable[[str], str]) -> Any:
+    """``value`` with every text in it changed."""
     if isinstance(value, Mapping):
-        return {key: _mask_leaves(item) for key, item in value.items()}
+        return {key: _leaves(item, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_mask_leaves(item) for item in value]
-    return MASK if isinstance(value, str) else value
-
-
-def without_password(repository: str) -> str:
-    """A repository's address with user and password masked."""
-    if "://" not in repository:
-        return repository
-    try:
-        parts = urlsplit(repository)
-    except ValueError:
-        return MASK
-    _, at, host = parts.netloc.rpartition("@")
-    keep = not at or parts.scheme in ("ssh", "git+ssh")
-    return repository if keep else urlunsplit(parts._replace(netloc=f"{MASK}@{host}"))
+        return [_leaves(item, change) for item in value]
+    return change(value) if isinstance(value, str) else value
 
 
 def counts(by_state: Mapping[State, int] | None) -> dict[str, int]:

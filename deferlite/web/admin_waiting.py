@@ -58,28 +58,25 @@ async def _behind_its_key(services: Services, execution: Execution) -> Waiting |
     key = execution.concurrency_key
     if key is None:
         return None
-    running = await _running(services, ExecutionFilter(environment=execution.environment, states=RUNNING))
-    same = tuple(each for each in running if each.concurrency_key == key)
+    same = tuple(each for each in await _running(services, execution.environment) if each.concurrency_key == key)
     return Waiting(text=f'one at a time runs with the concurrency key "{key}"', behind=same[:_SHOWN]) if same else None
 
 
 async def _at_a_limit(services: Services, environment: Environment, function: Function) -> Waiting | None:
-    running = await _running(services, ExecutionFilter(environment=environment.name, states=RUNNING))
-    own = tuple(each for each in running if each.function_id == function.id)
-    limit = function.options.concurrency
-    if limit is not None and len(own) >= limit:
-        return Waiting(text=f"{function.name} runs {len(own)} of {limit} at once", behind=own[:_SHOWN])
-    limit = environment.config.run.concurrency if environment.config else None
-    if limit is not None and len(running) >= limit:
-        text = f"{environment.name} runs {len(running)} of {limit} at once"
-        return Waiting(text=text, behind=running[:_SHOWN])
-    everywhere = await _running(services, ExecutionFilter(states=RUNNING))
-    if len(everywhere) >= services.settings.concurrency:
-        text = f"this server runs {len(everywhere)} of {services.settings.concurrency} at once"
-        return Waiting(text=text, behind=everywhere[:_SHOWN])
+    here = await _running(services, environment.name)
+    own = tuple(each for each in here if each.function_id == function.id)
+    everywhere = await _running(services, None)
+    of_environment = environment.config.run.concurrency if environment.config else None
+    for who, running, limit in (
+        (function.name, own, function.options.concurrency),
+        (environment.name, here, of_environment),
+        ("this server", everywhere, services.settings.concurrency),
+    ):
+        if limit is not None and len(running) >= limit:
+            return Waiting(text=f"{who} runs {len(running)} of {limit} at once", behind=running[:_SHOWN])
     return None
 
 
-async def _running(services: Services, wanted: ExecutionFilter) -> tuple[Execution, ...]:
-    page = await services.store.executions.list(wanted, PageRequest(first=1000))
-    return page.items
+async def _running(services: Services, environment: str | None) -> tuple[Execution, ...]:
+    wanted = ExecutionFilter(environment=environment, states=RUNNING)
+    return (await services.store.executions.list(wanted, PageRequest(first=1000))).items

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from deferlite.model.build import Build
 from deferlite.model.errors import DeferliteError
 from deferlite.model.execution import Execution
 from deferlite.model.ids import InvalidId, parse_id
 from deferlite.store import Page
+from deferlite.store.builds import Builds
 from deferlite.web import views
 from deferlite.web.admin_builds import request_build
 from deferlite.web.admin_filters import FILTERS, PAGES, log_position, parse_filter, parse_page, refuse_unknown
@@ -22,11 +25,13 @@ from deferlite.web.events import hints, sse, topic_of
 from deferlite.web.services import Services
 
 Handler = Callable[[Request], Awaitable[Response]]
+Action = Callable[[str], Awaitable[Build | Execution]]
+"""Takes the id or name in the path; returns what it has changed."""
 _SEE_OTHER = 303
 
 
 def routes(services: Services) -> list[Route]:
-    pages, actions = _Pages(services), _Actions(services)
+    pages, store = _Pages(services), services.store
     shown = {
         "/": pages.overview,
         "/environments/{name}": pages.environment,
@@ -34,22 +39,22 @@ def routes(services: Services) -> list[Route]:
         "/executions": pages.executions,
         "/executions/{id}": pages.execution,
     }
-    done = {
-        "/environments/{name}/build": actions.rebuild,
-        "/environments/{name}/resume": actions.resume,
-        "/builds/{id}/cancel": actions.cancel_build,
-        "/builds/{id}/promote": actions.promote,
-        "/builds/{id}/rollback": actions.rollback,
-        "/executions/{id}/cancel": actions.cancel,
-        "/executions/{id}/abort": actions.abort,
-        "/executions/{id}/rerun": actions.rerun,
-        "/executions/{id}/run-now": actions.run_now,
+    done: dict[str, Action] = {
+        "/environments/{name}/build": partial(_rebuild, services),
+        "/environments/{name}/resume": store.builds.resume,
+        "/builds/{id}/cancel": store.builds.cancel,
+        "/builds/{id}/promote": partial(_make_live, store.builds, store.builds.promote),
+        "/builds/{id}/rollback": partial(_make_live, store.builds, store.builds.rollback),
+        "/executions/{id}/cancel": lambda id: store.executions.cancel(None, id, force=False),
+        "/executions/{id}/abort": lambda id: store.executions.cancel(None, id, force=True),
+        "/executions/{id}/rerun": lambda id: store.executions.rerun(None, id),
+        "/executions/{id}/run-now": lambda id: store.executions.reschedule(None, id, None),
     }
     return [
         Route("/events", pages.events),
         Route("/static/{name}", _static),
         *(Route(path, _told(services, handler)) for path, handler in shown.items()),
-        *(Route(path, _told(services, handler), methods=["POST"]) for path, handler in done.items()),
+        *(Route(path, _told(services, _act(action)), methods=["POST"]) for path, action in done.items()),
     ]
 
 
@@ -122,52 +127,24 @@ def _pager(request: Request, shown: Page[Execution]) -> dict[str, str | None]:
     }
 
 
-class _Actions:
-    """What the forms do; Origin and key have been checked in front of them."""
+def _act(action: Action) -> Handler:
+    """What a form does; Origin and key have been checked in front of it. Leads to the page of what it is about."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._store = services.store
+    async def handler(request: Request) -> Response:
+        path = request.path_params
+        about = await action(_id(request) if "id" in path else path["name"])
+        if isinstance(about, Execution):
+            return RedirectResponse(f"/executions/{about.id}", _SEE_OTHER)
+        # What has become live is seen on the environment's page.
+        where = f"/environments/{about.environment}" if about.live else f"/builds/{about.id}"
+        return RedirectResponse(where, _SEE_OTHER)
 
-    async def rebuild(self, request: Request) -> Response:
-        environment = await self._store.environments.get(request.path_params["name"])
-        build = await request_build(self._services, environment)
-        return RedirectResponse(f"/builds/{build.id}", _SEE_OTHER)
-
-    async def cancel_build(self, request: Request) -> Response:
-        build = await self._store.builds.cancel(_id(request))
-        return RedirectResponse(f"/builds/{build.id}", _SEE_OTHER)
-
-    async def promote(self, request: Request) -> Response:
-        build = await self._store.builds.get(_id(request))
-        await self._store.builds.promote(build.environment, build.id)
-        return _to_environment(build.environment)
-
-    async def rollback(self, request: Request) -> Response:
-        build = await self._store.builds.get(_id(request))
-        await self._store.builds.rollback(build.environment, build.id)
-        return _to_environment(build.environment)
-
-    async def resume(self, request: Request) -> Response:
-        build = await self._store.builds.resume(request.path_params["name"])
-        return _to_environment(build.environment)
-
-    async def cancel(self, request: Request) -> Response:
-        return _to(await self._store.executions.cancel(None, _id(request), force=False))
-
-    async def abort(self, request: Request) -> Response:
-        return _to(await self._store.executions.cancel(None, _id(request), force=True))
-
-    async def rerun(self, request: Request) -> Response:
-        return _to(await self._store.executions.rerun(None, _id(request)))
-
-    async def run_now(self, request: Request) -> Response:
-        return _to(await self._store.executions.reschedule(None, _id(request), None))
+    return handler
 
 
-def _to(execution: Execution) -> Response:
-    return RedirectResponse(f"/executions/{execution.id}", _SEE_OTHER)
+async def _rebuild(services: Services, name: str) -> Build:
+    return await request_build(services, await services.store.environments.get(name))
 
 
-def _to_environment(name: str) -> Response:
-    return RedirectResponse(f"/environments/{name}", _SEE_OTHER)
+async def _make_live(builds: Builds, release: Callable[[str, str | None], Awaitable[Build]], id: str) -> Build:
+    return await release((await builds.get(id)).environment, id)

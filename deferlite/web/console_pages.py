@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 import msgspec
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
@@ -78,6 +78,8 @@ def templates() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(_HERE / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        # Most texts come from projects: none of them brings control characters onto a page.
+        finalize=lambda value: words.plain(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
@@ -87,11 +89,10 @@ def templates() -> jinja2.Environment:
         "took": took,
         "utc": utc,
         "pretty": pretty,
-        "plain": words.plain,
         "exact": words.exact,
         "clock": lambda moment: to_rfc3339(moment)[11:23],
         "size": size,
-        "word": lambda build: words.build_word(build.state.value, build.live, build.held, build.error),
+        "word": words.word_of,
     }
     environment.globals["plural"] = words.plural
     environment.globals["static"] = _static_address
@@ -127,15 +128,13 @@ def took(context: jinja2.runtime.Context, started: int | None, finished: int | N
     return Markup('<span class="num">{}</span>').format(lasted)
 
 
-def pretty(text: str | None) -> Markup:
+def pretty(text: str) -> str:
     """JSON text with indents; cut where it is too long for a page."""
-    if text is None:
-        return Markup("")
     try:
         shown = msgspec.json.format(text, indent=2 if len(text) > 60 else -1)
     except msgspec.DecodeError:
         shown = text
-    return escape(shown if len(shown) <= LONGEST_TEXT else shown[:LONGEST_TEXT] + "\n…")
+    return shown if len(shown) <= LONGEST_TEXT else shown[:LONGEST_TEXT] + "\n…"
 
 
 def size(count: int | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import anyio
@@ -153,17 +153,15 @@ async def hints(bus: Bus, topic: Topic) -> AsyncIterator[str]:
     raised: set[str] = set()
     bell = Bell()
 
-    def on_change(event: Event) -> None:
-        if topic.changes(event):
-            raised.add("changed")
+    def hear(name: str, matches: Callable[[Any], bool], event: Any) -> None:
+        if matches(event):
+            raised.add(name)
             bell.ring()
 
-    def on_log(event: ExecutionLogged | BuildLogged) -> None:
-        if topic.logs(event):
-            raised.add("logged")
-            bell.ring()
-
-    with _listening(bus, CHANGES, on_change), _listening(bus, LOGGED, on_log):
+    with (
+        _listening(bus, CHANGES, partial(hear, "changed", topic.changes)),
+        _listening(bus, LOGGED, partial(hear, "logged", topic.logs)),
+    ):
         # The first message makes the page read what happened between its making and this subscription.
         yield f"retry: 1000\n{_hint('changed')}"
         while True:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-from pathlib import Path
+from secrets import token_bytes
 
 import anyio.to_thread
 from starlette.requests import Request
@@ -19,6 +19,7 @@ from starlette.routing import Route
 from deferlite.model.environment import HookSettings
 from deferlite.model.errors import NotFound
 from deferlite.model.events import RepositoryPushed
+from deferlite.sandbox.files import secret_text
 from deferlite.web.bodies import read_body
 from deferlite.web.errors import not_found
 from deferlite.web.services import Services
@@ -27,9 +28,8 @@ from deferlite.web.wire import json_answer
 log = logging.getLogger(__name__)
 
 SHORTEST = 16
-"""Signs of a secret that a file holds, as of one that the environment file holds itself."""
+"""Signs of a secret, wherever it is kept."""
 
-_LONGEST = 4096
 _PUSHES = {"x-github-event": "push", "x-gitlab-event": "Push Hook"}
 _REFUSAL = (
     "no environment takes a push with this secret: name the environment as POST /hooks/push/ENV, "
@@ -42,7 +42,7 @@ def routes(services: Services) -> list[Route]:
         name = request.path_params["name"]
         body = await read_body(request.scope, request.receive)
         secret = await _secret_of(services, name)
-        if secret is None or not _knows(request, body, secret):
+        if not _knows(request, body, secret):
             raise not_found(_REFUSAL)
         ignored = _other_event(request)
         if ignored is not None:
@@ -53,30 +53,25 @@ def routes(services: Services) -> list[Route]:
     return [Route("/hooks/push/{name}", push, methods=["POST"])]
 
 
-async def _secret_of(services: Services, name: str) -> bytes | None:
+async def _secret_of(services: Services, name: str) -> bytes:
+    """One that nobody knows where there is none: a refusal takes as long there."""
     try:
         environment = await services.store.environments.get(name)
+        config = environment.config
+        if environment.state == "active" and config is not None and config.hooks is not None:
+            return await anyio.to_thread.run_sync(_read, config.hooks)
     except NotFound:
-        return None
-    config = environment.config
-    if environment.state != "active" or config is None or config.hooks is None:
-        return None
-    try:
-        return await anyio.to_thread.run_sync(_read, config.hooks)
-    except (OSError, ValueError) as error:
+        pass
+    except ValueError as error:
         log.error("environment %s: [hooks] secret: %s: pushes are refused", name, error)
-        return None
+    return token_bytes(32)
 
 
 def _read(settings: HookSettings) -> bytes:
-    """Raises OSError; ValueError: a secret that is easy to guess."""
-    if isinstance(settings.secret, str):
-        return settings.secret.encode()
-    path = settings.secret["file"]
-    with Path(path).open("rb") as file:
-        secret = file.read(_LONGEST).rstrip(b"\r\n")
+    """Raises ValueError: it cannot be read, or is easy to guess."""
+    secret = secret_text(settings.secret).encode()
     if len(secret) < SHORTEST:
-        raise ValueError(f"{path} holds fewer than {SHORTEST} signs: make one with: openssl rand -hex 32")
+        raise ValueError(f"it has fewer than {SHORTEST} signs: make one with: openssl rand -hex 32")
     return secret
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -18,6 +20,15 @@ from deferlite.model.errors import DeferliteError
 BACKLOG = 2048
 GRACE = 1
 """Seconds that open streams (live pages) get at the end."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    # That streams which are open at the end are cut off is no error, and no traceback for each.
+    cut_off = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cut_off and "graceful shutdown exceeded" not in record.msg
+
+
+logging.getLogger("uvicorn.error").addFilter(_is_news)
 
 
 class ListenError(DeferliteError):

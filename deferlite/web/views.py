@@ -7,12 +7,15 @@ from typing import Any
 
 import msgspec
 
+from deferlite.model.binding import signature
 from deferlite.model.build import CANCELLED, Build, BuildState
-from deferlite.model.environment import Environment, EnvironmentState
+from deferlite.model.clock import SECOND
+from deferlite.model.environment import WHY_ENDED, Environment, EnvironmentState
 from deferlite.model.execution import TERMINAL, ErrorCode, ErrorObject, Execution, LogLine, State
 from deferlite.model.function import Function, FunctionSpec
 from deferlite.store import ExecutionFilter, Page, PageRequest
 from deferlite.store.overview import Glance
+from deferlite.web import words
 from deferlite.web.admin_builds import live_build
 from deferlite.web.admin_environments import not_yet
 from deferlite.web.admin_shapes import masked
@@ -64,20 +67,9 @@ class EnvironmentRow(Counted, frozen=True, kw_only=True):
 
     @property
     def state(self) -> str:
-        """One word: what its file and its builds come to."""
-        if self.environment.state is EnvironmentState.RETIRED:
-            return "retired"
-        if self.environment.error:
-            return "broken file"
-        if self.environment.problem:
-            return "no repository"
-        if self.newest and self.newest.finished_at is None:
-            return "building"
-        if self.newest and self.newest.state is BuildState.FAILED and self.newest.error != CANCELLED:
-            return "build failed"
-        if self.newest and self.newest.held:
-            return "build held"
-        return "live" if self.live else "no build"
+        here, live = self.environment, self.live is not None
+        newest = words.word_of(self.newest) if self.newest else None
+        return words.environment_word(here.state == "retired", here.error, here.problem, newest, live)
 
     @property
     def previews_by_state(self) -> list[tuple[str, int]]:
@@ -91,17 +83,7 @@ class FunctionRow(Counted, frozen=True, kw_only=True):
 
     @property
     def signature(self) -> str:
-        return ", ".join(_parameters(self.spec))
-
-
-def _parameters(spec: FunctionSpec) -> list[str]:
-    stars = {"var_positional": "*", "var_keyword": "**"}
-    shown = []
-    for parameter in spec.parameters:
-        text = stars.get(parameter.kind, "") + parameter.name
-        text += f": {parameter.annotation}" if parameter.annotation else ""
-        shown.append(text + (f" = {parameter.default}" if parameter.default is not None else ""))
-    return shown
+        return signature(self.spec.parameters)
 
 
 def common(services: Services, environment: str = "", log: str = "") -> dict[str, Any]:
@@ -180,14 +162,26 @@ async def environment(services: Services, name: str) -> dict[str, Any]:
         "row": msgspec.structs.replace(row, previews=tuple(previews)),
         "environment": found,
         "settings": masked(found.config) if found.config else None,
-        "not_yet": [wish.removeprefix(f"{name}: ") for wish in not_yet([found])],
+        "not_yet": not_yet(found),
         "push_address": f"{services.endpoint}/hooks/push/{name}",
         "functions": functions,
         "builds": builds,
         "kept": await store.builds.in_use(name),
-        "held": next((build for build in builds if build.held), None),
+        "held": None if row.state == "retired" else next((build for build in builds if build.held), None),
+        "expires": await _expires(services, found),
+        "WHY_ENDED": WHY_ENDED,
         "executions": page.items,
     }
+
+
+async def _expires(services: Services, environment: Environment) -> int | None:
+    """When a preview goes if its branch gets no commit."""
+    preview, newest = environment.preview, await services.store.builds.newest_followed(environment.name)
+    if preview is None or newest is None:
+        return None
+    config = (await services.store.environments.get(preview.of)).config
+    settings = config.preview if config else None
+    return newest.created_at + int(settings.expire * SECOND) if settings else None
 
 
 async def _functions(services: Services, name: str) -> list[FunctionRow]:
@@ -208,10 +202,12 @@ async def build(services: Services, id: str, after: int) -> dict[str, Any]:
     if found.state is BuildState.SUCCEED:
         interpreter = (await services.store.builds.manifest(id)).interpreter
     passed = {step.state for step in found.steps}
+    environment = await services.store.environments.get(found.environment)
     return common(services, found.environment, id) | {
         "build": found,
         "interpreter": interpreter,
         "newest": newest[0].id == id,
+        "active": environment.state is EnvironmentState.ACTIVE,
         "kept": await services.store.builds.in_use(found.environment),
         "longest": max((_lasted(services, step.started_at, step.finished_at) for step in found.steps), default=1),
         "ahead": [] if found.finished_at else [state.value for state in USUAL_STEPS if state not in passed],

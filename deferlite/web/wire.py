@@ -176,11 +176,9 @@ def execution_body(row: Execution) -> ExecutionBody:
 def attempt_body(execution: Execution, row: Attempt) -> ExecutionBody:
     """``row`` shaped as an execution: the id is the execution's, so that every call takes it."""
     started, ended = to_rfc3339(row.started_at), moment_text(row.finished_at)
-    return ExecutionBody(
-        id=row.execution_id,
+    return msgspec.structs.replace(
+        execution_body(execution),
         state=row.state,
-        function_name=execution.function_name,
-        function_id=execution.function_id,
         scheduled_at=started,
         created_at=started,
         updated_at=ended or started,
@@ -188,11 +186,7 @@ def attempt_body(execution: Execution, row: Attempt) -> ExecutionBody:
         finished_at=ended,
         attempt=row.number,
         error_code=row.error_code,
-        metadata=execution.metadata,
         build_id=row.build_id,
-        parent_id=execution.parent_id,
-        rerun_of=execution.rerun_of,
-        executed_by=execution.executed_by,
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
-from deferlite.model.build import CANCELLED
+from deferlite.model.build import CANCELLED, Build
 
 _UNITS = ((90.0, 1.0, "s"), (5400.0, 60.0, "m"), (129600.0, 3600.0, "h"), (float("inf"), 86400.0, "d"))
 """Below so many seconds: the unit in seconds, its letter."""
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]+[0-~]|[@-Z\\-_])")
+_COLOURS = re.compile(r"(\x1b\[[0-9;:]*m)")
 
 
 def rough(seconds: float) -> str:
@@ -42,11 +43,38 @@ def build_word(state: str, live: bool, held: bool, error: str | None) -> str:
     return "cancelled" if error == CANCELLED else state
 
 
+def word_of(build: Build) -> str:
+    return build_word(build.state.value, build.live, build.held, build.error)
+
+
+def environment_word(retired: bool, error: str | None, problem: str | None, newest: str | None, live: bool) -> str:
+    """What an environment's file and its builds come to; ``newest``: the word of the newest build."""
+    if retired:
+        return "retired"
+    if error or problem:
+        return "broken file" if error else "no repository"
+    if newest in ("failed", "held"):
+        return f"build {newest}"
+    if newest not in (None, "live", "succeed", "cancelled"):
+        return "building"
+    return "live" if live else "no build"
+
+
 def plural(count: int, word: str) -> str:
     """``1 build``, ``1,200 builds``."""
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def plain(text: str) -> str:
-    """``text`` without terminal escapes and control characters (tabs stay): it is foreign."""
-    return "".join(char for char in _ESCAPES.sub("", text) if char.isprintable() or char == "\t")
+    """``text`` without terminal escapes and control characters (tabs and ends of lines stay): it is foreign."""
+    if text.isprintable():
+        return text
+    return "".join(char for char in _ESCAPES.sub("", text) if char.isprintable() or char in "\t\n")
+
+
+def coloured(text: str) -> str:
+    """As ``plain``, but colours stay, and end with the text."""
+    parts = _COLOURS.split(text)
+    if len(parts) == 1:
+        return plain(text)
+    return "".join(part if place % 2 else plain(part) for place, part in enumerate(parts)) + "\x1b[0m"

@@ -7,11 +7,11 @@ import subprocess
 
 import httpx
 
-from tests.support import DEFERLITE, PATIENCE, clean_environ, free_port
+from tests.support import DEFERLITE, PATIENCE, clean_environ
 
 
 def test_the_demo() -> None:
-    command = [str(DEFERLITE), "demo", "--port", str(free_port())]
+    command = [str(DEFERLITE), "demo", "--port", "0"]
     demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environ())
     assert demo.stdout is not None and demo.stderr is not None
     try:

@@ -20,7 +20,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The ``bin`` of an environment with deferlite alone."""
     folder = tmp_path_factory.mktemp("bare")
     source = folder / "source"
-    shutil.copytree(PROJECT, source, ignore=shutil.ignore_patterns(".git", ".venv", "*.egg-info", "node_modules"))
+    shutil.copytree(PROJECT, source, ignore=shutil.ignore_patterns(".*", "*.egg-info", "build"))
     venv.create(folder / "venv", with_pip=True)
     command = [folder / "venv/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", source]
     subprocess.run(command, check=True, env=clean_environ())

@@ -17,6 +17,7 @@ from deferlite.executors.base import LaunchPlan, Order
 from deferlite.executors.local import LocalExecutor
 from deferlite.model.errors import NotFound
 from deferlite.model.execution import LogLine, Outcome
+from deferlite.sandbox.box import interpreter_folders
 
 REPOSITORY = Path(__file__).parents[2]
 MISBEHAVING = REPOSITORY / "examples" / "misbehaving"
@@ -71,7 +72,9 @@ class Plans:
             import_paths=(REPOSITORY,),
             environment={"DEFERLITE_TEST_MARK": self.mark},
         )
-        self._plans[build_id] = msgspec.structs.replace(plan, **changes)
+        plan = msgspec.structs.replace(plan, **changes)
+        shown = (*plan.read_only, *interpreter_folders(plan.interpreter))
+        self._plans[build_id] = msgspec.structs.replace(plan, read_only=shown)
 
     async def locate(self, build_id: str) -> LaunchPlan:
         if build_id not in self._plans:

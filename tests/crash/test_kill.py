@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
-from tests.support import Repository, Server, processes_naming
+from tests.support import Repository, Server, processes_of, until_none
 
 JOBS = """
 import pathlib
@@ -43,7 +44,7 @@ def test_all_queued_and_running_executions_survive_a_kill(tmp_path: Path) -> Non
         _until_running(server, cut_off)
         queued = client.enqueue_many("short", [(number, str(marks)) for number in range(QUEUED)])
         server.kill()
-        _until_no_survivors(marks)
+        until_none(lambda: processes_of(str(server.home)))
         (marks / "go").touch()
         server.start()
         for number, execution_id in enumerate(cut_off):
@@ -57,15 +58,18 @@ def test_all_queued_and_running_executions_survive_a_kill(tmp_path: Path) -> Non
         assert ends == {"succeed": QUEUED}
 
 
+def test_it_starts_whatever_executions_have_left(tmp_path: Path) -> None:
+    server = Server(tmp_path / "home")
+    folder = server.home / "scratch" / "1-1" / "1"
+    folder.mkdir(parents=True)
+    deep = "import os\nfor _ in range(1500):\n    os.mkdir('d'); os.chdir('d')"
+    subprocess.run([sys.executable, "-c", deep], cwd=folder, check=True)
+    with server:
+        assert list((server.home / "scratch").iterdir()) == []
+
+
 def _until_running(server: Server, ids: list[str]) -> None:
     with server.admin() as admin, admin.stream("GET", "/events") as events:
         changes = events.iter_lines()
         while {admin.get(f"/executions/{i}").json()["data"]["state"] for i in ids} != {"started"}:
             next(line for line in changes if line.startswith("event: "))
-
-
-def _until_no_survivors(marks: Path) -> None:
-    """No process of the killed server is left: the kernel ends them with it, so this returns at once or fails."""
-    deadline = time.monotonic() + 10
-    while survivors := processes_naming(str(marks.parent)):
-        assert time.monotonic() < deadline, survivors

@@ -35,12 +35,14 @@ print(builds[0]["commit"], builds[0]["state"]) if builds else None' 2>/dev/null)
 """
 
 
-def test_the_five_minutes_and_what_follows(tmp_path: Path) -> None:
+def test_the_five_minutes_and_what_follows(tmp_path_factory: pytest.TempPathFactory) -> None:
+    # Its name is part of a socket's path, which is 107 bytes long at most.
+    home = tmp_path_factory.mktemp("readme")
     port = str(free_port())
     first, *following = blocks("sh")
     script = "\n".join(["set -eu", SETTLE, first, *(f"{block}\nsettle" for block in following)]).replace("3337", port)
     environ = clean_environ(
-        HOME=str(tmp_path),
+        HOME=str(home),
         DEFERLITE_PORT=port,
         BROWSER="true",
         GIT_AUTHOR_NAME="A newcomer",
@@ -49,10 +51,10 @@ def test_the_five_minutes_and_what_follows(tmp_path: Path) -> None:
         GIT_COMMITTER_EMAIL="newcomer@localhost",
     )
     environ.pop("XDG_DATA_HOME", None)
-    with open(tmp_path / "server.log", "w") as log:
+    with open(home / "server.log", "w") as log:
         session = subprocess.Popen(
             ["bash", "-c", script + "\nkill %1 && wait"],
-            cwd=tmp_path,
+            cwd=home,
             env=environ,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -64,7 +66,7 @@ def test_the_five_minutes_and_what_follows(tmp_path: Path) -> None:
         finally:
             if session.poll() is None:
                 os.killpg(session.pid, signal.SIGKILL)
-    assert session.returncode == 0, printed + (tmp_path / "server.log").read_text()
+    assert session.returncode == 0, printed + (home / "server.log").read_text()
     for expected in ("Hello, world!", "Hello, HTTP!", "Hello, Python!", "Good morning, world!", "?key="):
         assert expected in printed, printed
 

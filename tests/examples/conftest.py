@@ -1,4 +1,4 @@
-"""The examples, built and measured once for all tests of this folder."""
+"""The examples, built and measured once for all tests that look at them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.examples.measure import Report, measured
 from tests.support import Server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def measurement(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Report]]:
     """What ``make examples`` does; the server goes on for the tests."""
     with measured(tmp_path_factory.mktemp("examples")) as (server, report):

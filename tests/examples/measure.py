@@ -42,6 +42,8 @@ class Row:
     execution: float | None = None
     """From the enqueue to the result, of the first one."""
     fault: str = ""
+    lacks: str | None = None
+    """What the example needs and this machine has not: a fault is no wonder then."""
 
 
 @dataclass
@@ -67,7 +69,12 @@ class Report:
 
     @property
     def faults(self) -> list[Row]:
-        return [row for row in self.rows if row.fault]
+        return [row for row in self.rows if row.fault and not row.lacks]
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """What the machine lacks for an environment, by its name."""
+        return {row.environment: row.lacks for row in self.rows if row.fault and row.lacks}
 
 
 class Measurement:
@@ -77,7 +84,11 @@ class Measurement:
         self.server = server
         self.folder = folder
         self.examples = examples
-        self.rows = {name: Row(name, example.installed_from) for example in examples for name in example.environments}
+        self.rows = {
+            name: Row(name, example.installed_from, lacks=example.lacks)
+            for example in examples
+            for name in example.environments
+        }
         self.repositories: dict[str, Repository] = {}
 
     def run(self) -> Report:

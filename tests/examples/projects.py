@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support import Repository, clean_environ
+from tests.support import Repository, clean_environ, is_there
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 OUTSIDE = ("misbehaving",)
@@ -22,6 +22,8 @@ MADE = ("__pycache__", ".venv", "uv.lock", "pylock.toml", "Pipfile.lock", "*.egg
 """Never copied: what a developer's own try left in the tree."""
 REPOSITORY = "/path/to/this/repository"
 LOCK_SECONDS = 120.0
+NEEDS = {"python-version": "Python 3.12", "runtime-txt": "Python 3.13", "c-extension": "cc"}
+"""What an example cannot do without, and a build cannot always fetch."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,12 @@ class Example:
     commands: tuple[list[str], ...]
     """What makes the lock."""
     calls: tuple[Call, ...]
+
+    @property
+    def lacks(self) -> str | None:
+        """What it needs and this machine has not; in CI nothing is skipped."""
+        need = None if os.environ.get("CI") else NEEDS.get(self.name)
+        return need if need and not is_there(need) else None
 
     @property
     def folder(self) -> Path:

@@ -38,7 +38,7 @@ def _shown(seconds: float | None, unit: str) -> str:
 
 def _summary(report: Report) -> list[str]:
     worst = report.worst_live
-    good = len(report.rows) - len(report.faults)
+    good = len(report.rows) - len(report.faults) - len(report.skipped)
     return [
         f"{good} of {len(report.rows)} environments are built and have run a function.",
         f"git commit to live: {report.median_live:.2f} s median"
@@ -50,7 +50,8 @@ def _summary(report: Report) -> list[str]:
 
 
 def _faults(report: Report) -> list[str]:
-    return [f"\nFAILED {row.environment}: {row.fault}" for row in report.faults]
+    skipped = [f"\nSKIPPED {name}: needs {part}" for name, part in report.skipped.items()]
+    return skipped + [f"\nFAILED {row.environment}: {row.fault}" for row in report.faults]
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import tomllib
 from tests.examples.measure import Report, Row, dependency_sets
 from tests.examples.projects import EXAMPLES, OUTSIDE, Call, Example, environment_file, prepare, read_examples
 from tests.examples.report import as_text
-from tests.support import Server
+from tests.support import Server, missing
 
 pytestmark = pytest.mark.slow
 
@@ -64,9 +65,15 @@ def test_a_fault_is_told_below_the_table() -> None:
     assert "FAILED good" not in told
 
 
-def test_all_are_built_and_run(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
-    with capsys.disabled():
-        print(f"\n{as_text(report)}")
+def test_what_the_machine_lacks_is_no_fault() -> None:
+    report = Report([Row("good", "uv.lock"), Row("old", "nothing", fault="the build failed", lacks="Python 3.12")])
+    assert report.faults == []
+    told = as_text(report).partition("1 of 2 environments")[2]
+    assert "SKIPPED old: needs Python 3.12" in told and "FAILED" not in told
+
+
+def test_all_are_built_and_run(report: Report, record_property: Callable[[str, object], None]) -> None:
+    record_property("figures", as_text(report))
     assert {row.environment: row.fault for row in report.faults} == {}
     assert len(report.rows) >= 25
 
@@ -93,7 +100,9 @@ def test_ten_environments_with_the_same_lock_have_one_set_of_dependencies(server
 
 
 @pytest.mark.parametrize("call", [call for example in READ.values() for call in example.calls], ids=str)
-def test_its_readme_can_be_typed(server: Server, call: Call) -> None:
+def test_its_readme_can_be_typed(server: Server, report: Report, call: Call) -> None:
+    if call.environment in report.skipped:
+        missing(report.skipped[call.environment])
     done = subprocess.run(
         ["sh", "-c", call.line],
         env={**server.environ, "DEFERLITE_HOME": str(server.home)},

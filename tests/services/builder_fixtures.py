@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +25,6 @@ from tests.support import Repository
 
 PATIENCE = 120.0
 JOB = "from deferlite import defer\n\n@defer\ndef {name}(): ...\n"
-
-
-def processes_of(text: str) -> dict[int, str]:
-    """The command lines of processes with ``text`` in it or in one of their variables, by their ids; not our own."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal() and int(folder.name) != os.getpid():
-            with suppress(OSError):
-                command = (folder / "cmdline").read_bytes()
-                if text.encode() in command + (folder / "environ").read_bytes():
-                    found[int(folder.name)] = command.decode(errors="replace")
-    return found
 
 
 def job(name: str = "job") -> str:

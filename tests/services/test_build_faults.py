@@ -24,8 +24,8 @@ from deferlite.builder.workspace import expect
 from deferlite.model.build import Build, BuildState
 from deferlite.model.errors import BuildError, DeferliteError, WorldError
 from deferlite.sandbox.process import Completed
-from tests.services.builder_fixtures import Workshop, job, processes_of, workshop
-from tests.support import Repository, Server
+from tests.services.builder_fixtures import Workshop, job, workshop
+from tests.support import Repository, Server, processes_of
 
 pytestmark = pytest.mark.anyio
 PROJECT = '[project]\nname = "shop"\nversion = "1"\nrequires-python = ">=3.10"\ndependencies = ["six"]\n'

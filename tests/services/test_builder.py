@@ -155,6 +155,13 @@ async def test_prebuild_runs_after_the_install_with_the_variables_of_the_file(sh
     assert (await shop.launch(build)).environment["READ"] == "from a file"
 
 
+async def test_uv_is_there_for_the_commands_of_the_file(shop: Workshop) -> None:
+    build = await shop.build(
+        shop.repository({"jobs.py": job()}), prebuild="uv --version", env={"PATH": "/usr/bin:/bin"}
+    )
+    assert build.error is None and "\nuv 0." in await shop.log(build)
+
+
 async def test_nothing_of_the_server_reaches_a_build(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     monkeypatch.setenv("DEFER_TOKEN", "hush")

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from deferlite.builder.canaries import Canaries
-from deferlite.builder.layout import remove, remove_tree
+from deferlite.builder.layout import remove_tree
 from deferlite.builder.locks import FileLock, locked
 from deferlite.builder.program import make_runtimes
 from deferlite.builder.shelf import Shelf
@@ -24,6 +24,7 @@ from deferlite.model.build import Build, BuildState, Trigger
 from deferlite.model.clock import ManualClock, SystemClock
 from deferlite.model.environment import Preview, PreviewSettings
 from deferlite.model.events import EnvironmentChanged
+from deferlite.sandbox.removal import remove
 from tests.services.builder_fixtures import Workshop, job, workshop
 from tests.support import Repository
 

@@ -30,7 +30,8 @@ from deferlite.model.build import Build, BuildState
 from deferlite.model.errors import BuildError, DeferliteError, WorldError
 from deferlite.model.function import Manifest
 from deferlite.sandbox.levels import probe
-from tests.services.builder_fixtures import Workshop, job, processes_of, workshop
+from tests.services.builder_fixtures import Workshop, job, workshop
+from tests.support import processes_of
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(deferlite.__file__).parent.parent

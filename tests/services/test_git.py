@@ -97,5 +97,5 @@ async def test_every_file_that_git_does_not_ignore_whatever_its_name(tmp_path: P
         (repository.path / name).write_text("ignored.py\n")
     (repository.path / "ignored.py").write_text("")
     (repository.path / "empty" / "inner").mkdir(parents=True)
-    assert set(await git.worktree_files(repository.path)) == {*names, "file1.py"}
+    assert set((await git.worktree_files(repository.path)).names) == {*names, "file1.py"}
     assert await git.untracked_folders(repository.path) == ["empty/"]

@@ -21,6 +21,10 @@ from tests.services.watcher_fixtures import Repository, new_repository, watching
 pytestmark = pytest.mark.anyio
 
 
+async def copied(top: Path, names: list[str], destination: Path) -> int:
+    return await anyio.to_thread.run_sync(copy_files, top, names, destination)
+
+
 async def test_a_worktree_is_not_left_through_a_folder_that_became_a_link(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "admin.token").write_text("secret")
@@ -31,27 +35,27 @@ async def test_a_worktree_is_not_left_through_a_folder_that_became_a_link(tmp_pa
     (repository.path / "x" / "admin.token").unlink()
     (repository.path / "x").rmdir()
     (repository.path / "x").symlink_to(tmp_path / "home")
-    names = await git.worktree_files(repository.path)
+    names = (await git.worktree_files(repository.path)).names
     assert "x/admin.token" in names
-    await anyio.to_thread.run_sync(copy_files, repository.path, names, tmp_path / "copy")
+    await copied(repository.path, names, tmp_path / "copy")
     assert not [path for path in (tmp_path / "copy").rglob("*") if path.name == "admin.token"]
 
 
-def test_a_worktree_is_not_left_by_dots(tmp_path: Path) -> None:
+async def test_a_worktree_is_not_left_by_dots(tmp_path: Path) -> None:
     (tmp_path / "shop" / "a").mkdir(parents=True)
     (tmp_path / "admin.token").write_text("secret")
     names = ["../admin.token", "a/../../admin.token", str(tmp_path / "admin.token")]
-    assert copy_files(tmp_path / "shop", names, tmp_path / "builds" / "copy") == 0
+    assert await copied(tmp_path / "shop", names, tmp_path / "builds" / "copy") == 0
     assert [path.name for path in (tmp_path / "builds").rglob("*")] == ["copy"]
 
 
-def test_a_copy_keeps_links_modes_and_times(tmp_path: Path) -> None:
+async def test_a_copy_keeps_links_modes_and_times(tmp_path: Path) -> None:
     top, copy = tmp_path / "shop", tmp_path / "copy"
     (top / "bin").mkdir(parents=True)
     (top / "bin" / "run").write_text("#!/bin/sh\n")
     (top / "bin" / "run").chmod(0o755)
     (top / "link").symlink_to("bin/run")
-    assert copy_files(top, ["bin/run", "link", "gone", "bin"], copy) == 2
+    assert await copied(top, ["bin/run", "link", "gone", "bin"], copy) == 2
     assert (copy / "bin" / "run").read_text() == "#!/bin/sh\n"
     assert (copy / "bin" / "run").stat().st_mode & 0o777 == 0o755
     assert (copy / "bin" / "run").stat().st_mtime_ns == (top / "bin" / "run").stat().st_mtime_ns
@@ -208,7 +212,7 @@ async def test_no_program_that_a_repository_names_is_run(tmp_path: Path) -> None
 
     checkout = await git.open_checkout(shop.path)
     assert (await local_refs(checkout)).heads["main"].commit == second
-    assert "inner/file1.py" in await git.worktree_files(shop.path)
+    assert "inner/file1.py" in (await git.worktree_files(shop.path)).names
     await git.untracked_folders(shop.path)
     assert len((await commits_between(checkout.common_dir, first, second))[0]) == 1
     assert await is_ancestor(checkout.common_dir, first, second)

@@ -203,6 +203,19 @@ async def test_requirements_with_includes_extras_markers_editables_and_an_index_
     good(await shop.build(repository))
 
 
+async def test_a_lock_that_names_deferlite_and_a_folder_of_the_project(shop: Workshop) -> None:
+    packages = '[[packages]]\nname = "common"\ndirectory = { path = "libs/common" }\n'
+    packages += '[[packages]]\nname = "deferlite"\nversion = "0.1.0"\n[[packages.wheels]]\n'
+    packages += 'url = "https://example.invalid/deferlite-0.1.0-py3-none-any.whl"\nhashes = { sha256 = "00" }\n'
+    files = {
+        "pylock.toml": f'lock-version = "1.0"\ncreated-by = "a person"\n{packages}',
+        "libs/common/pyproject.toml": '[project]\nname = "common"\nversion = "3"\n',
+        "libs/common/common.py": "",
+        "jobs.py": "import common\n" + job(),
+    }
+    good(await shop.build(shop.repository(files)))
+
+
 async def test_a_list_that_was_compiled(shop: Workshop) -> None:
     repository = shop.repository({"requirements.in": "six\n", "requirements.txt": "six==1.17.0\n", "jobs.py": USES_SIX})
     good(await shop.build(repository))

@@ -68,4 +68,5 @@ async def test_a_version_that_only_the_back_end_knows(shop: Workshop) -> None:
         "shop/__init__.py": "",
         "shop/jobs.py": "from shop import made\n" + asserting("metadata.version('shop') == made.version"),
     }
-    good(await shop.build(shop.repository(files)))
+    good(build := await shop.build(shop.repository(files)))
+    assert "[env] SETUPTOOLS_SCM_PRETEND_VERSION" in await shop.log(build)

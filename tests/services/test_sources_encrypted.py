@@ -16,7 +16,7 @@ from deferlite.model.errors import DeferliteError, WorldError
 from tests.services.git_fixtures import Fetched, files_of, smart_http
 from tests.support import Repository
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.needs("ssh")]
 
 
 def new_key(path: Path) -> str:

@@ -111,7 +111,7 @@ async def test_of_a_working_tree_as_it_stands(tmp_path: Path, fetched: Fetched) 
     (outer.path / "libs" / "inner" / "new.py").write_text("not committed")
     tree = await fetched.fetch(outer.path, None, worktree=True)
     assert code_of(tree) == {**FAMILY, "libs/inner/new.py": "not committed"}
-    assert "libs/inner/deep/file1.py" in await worktree_files(outer.path)
+    assert "libs/inner/deep/file1.py" in (await worktree_files(outer.path)).names
     without = await fetched.fetch(outer.path, None, worktree=True, submodules=False)
     assert code_of(without) == {"file1.py": "outer"}
 

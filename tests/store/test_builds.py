@@ -210,3 +210,37 @@ async def test_builds_in_use_are_live_running_unfinished_or_kept_for_rollback(wo
     waiting = await world.request()
     expected = {builds[index].id for index in (0, 3, 4)} | {waiting.id}
     assert await world.store.builds.in_use("shop") == expected
+
+
+async def test_no_build_goes_live_whose_files_were_let_go(world: Any, make_spec: Any) -> None:
+    """Not even where more builds are kept again by now."""
+    await apply(world)
+    builds = [await world.publish(make_spec("a")) for _ in range(4)]
+    await apply(world, retention_builds=1)
+    assert await world.store.builds.let_go("shop") == {builds[3].id}
+    await apply(world, retention_builds=5)
+    for build_id in (None, builds[0].id):
+        with pytest.raises(Conflict, match=r"no good build before|files of build 1 of shop are not kept"):
+            await world.store.builds.rollback("shop", build_id)
+    assert await world.store.builds.in_use("shop") == {builds[3].id}
+
+
+async def test_a_retired_environment_releases_nothing_and_comes_back_with_its_queue(world: Any, make_spec: Any) -> None:
+    await apply(world)
+    builds = [await world.publish(make_spec("a")) for _ in range(2)]
+    waiting = await world.enqueue("a")
+    await world.store.environments.retire("shop")
+    with pytest.raises(Conflict, match='"shop" is retired'):
+        await world.store.builds.rollback("shop", None)
+    assert await world.store.builds.let_go("shop") == {builds[1].id}
+    await apply(world)
+    with pytest.raises(Conflict, match="no good build before"):
+        await world.store.builds.rollback("shop", None)
+    await world.store.environments.retire("shop")
+    assert await world.store.builds.let_go("shop", live_too=True) == set()
+    await apply(world)
+    function = await world.store.functions.get("shop", "a")
+    # It waits for files: with none it would fail.
+    assert await world.claim(function) == []
+    await world.publish(make_spec("a"))
+    assert [each.id for each in await world.claim(function)] == [waiting.id]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio.lowlevel
 import pytest
 
 from deferlite.model.build import RETIRED
 from deferlite.model.environment import EnvironmentConfig, EnvironmentState, Preview, PreviewSettings
 from deferlite.model.errors import Conflict
 from deferlite.model.events import AbortRequested, EnvironmentChanged, ExecutionChanged
-from deferlite.model.execution import State
+from deferlite.model.execution import NewExecution, State
+from deferlite.store import timing
 
 pytestmark = pytest.mark.anyio
 
@@ -118,3 +120,25 @@ async def test_a_preview_comes_back_and_its_note_and_problem_do_not(base: Any) -
     back = await environments.apply("shop--x", PLAIN, "shop.toml", X)
     assert (back.state, back.preview) == (EnvironmentState.ACTIVE, X)
     assert (await environments.get("shop")).note == "no place for y"
+
+
+async def test_a_long_queue_of_a_preview_ends_in_pieces_that_survive_a_crash(
+    base: Any, make_spec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "MOST_SETTLED", 10)
+    await base.publish(make_spec("job"), environment="shop--x")
+    items = [NewExecution(function_name="job") for _ in range(35)]
+    for piece_by_piece in (True, False):
+        await base.store.executions.enqueue("shop--x", items)
+        with monkeypatch.context() as patched:
+            patched.setattr(timing, "settle_all", lambda database: anyio.lowlevel.checkpoint())
+            await base.store.environments.retire("shop--x")
+        assert (await base.store.statistics.environments())["shop--x"][State.CREATED] == 25
+        if piece_by_piece:
+            await base.reopen()
+            await base.store.executions.recover("next boot")
+        await base.store.environments.apply("shop--x", PLAIN, "shop.toml", X)
+        # What waited is not the new one's, however soon its branch is back.
+        assert State.CREATED not in (await base.store.statistics.environments())["shop--x"]
+        await base.publish(make_spec("job"), environment="shop--x")
+    await base.check_counters()

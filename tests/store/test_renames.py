@@ -179,6 +179,40 @@ async def test_a_tick_of_two_functions_that_become_one_is_kept_twice(world: Any,
     assert (await world.store.functions.get("shop", "a")).id == a.id
 
 
+async def test_ticks_of_one_moment_that_wait_for_two_functions_both_wait_for_the_one_they_become(
+    world: Any, make_spec: Any
+) -> None:
+    daily = {"cron": "0 8 * * *"}
+    await world.live("a", "b", **daily)
+    world.clock.advance(86400)
+    assert await world.store.executions.tick_cron(world.clock.now()) == 2
+    await world.publish(make_spec("c", aliases=["a", "b"], **daily))
+    rows = await world.store.executions._database.rows("SELECT function_name, cron_tick IS NULL FROM executions")
+    assert sorted(rows) == [("c", 0), ("c", 1)]
+    await world.check_counters()
+
+
+async def test_what_a_release_that_was_given_up_left_goes_on_with_the_next_look_of_the_timers(
+    world: Any, make_spec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "MOST_SETTLED", 10)
+    await world.live("send", "gone")
+    items = [NewExecution(function_name=name) for name in ("send", "gone") for _ in range(35)]
+    await world.store.executions.enqueue("shop", items)
+
+    async def nothing(database: object) -> None:
+        pass
+
+    with monkeypatch.context() as patched:
+        patched.setattr(timing, "settle_all", nothing)
+        await world.publish(make_spec("mail", aliases=["send"]))
+    await world.store.executions.promote(world.clock.now())
+    counts = (await world.store.statistics.environments())["shop"]
+    assert counts == {State.CREATED: 35, State.FAILED: 35}
+    await world.check_counters()
+    assert len(await world.claim(await world.store.functions.get("shop", "mail"), 100)) == 35
+
+
 async def test_a_long_queue_moves_in_pieces_that_survive_a_crash(
     world: Any, make_spec: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -224,8 +225,20 @@ def test_doctor_finds_what_is_needed(home: Path) -> None:
     assert result.exit_code == (1 if any(each["verdict"] == "bad" for each in found.values()) else 0)
     assert found["git"]["verdict"] == "good"
     assert found["uv"]["verdict"] == "good"
+    assert "{}.{}.{}".format(*sys.version_info) in found["builds use"]["detail"]
+    assert os.path.realpath(sys.executable) in found["builds use"]["detail"]
     assert {"sandbox", "cgroups", "node", "disk", "clock", "time zones", "sqlite", "python"} <= found.keys()
     assert "git" in run("doctor", "--home", str(home)).stdout
+
+
+def test_doctor_fails_with_an_uv_that_does_not_run(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "uv"
+    broken.write_text("#!/bin/false\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr("uv.find_uv_bin", lambda: str(broken))
+    result = run("doctor", "--home", str(home))
+    assert result.exit_code == 1
+    assert f"{broken} does not run" in result.stdout and "uv" in result.stderr
 
 
 def test_doctor_fails_without_git(home: Path, tmp_path: Path) -> None:

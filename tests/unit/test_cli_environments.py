@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deferlite.model.environment import EnvironmentConfig, Preview, PreviewSettings
-from tests.unit.cli_fixtures import server
+from tests.unit.cli_fixtures import request, server
 
 pytestmark = pytest.mark.anyio
 
@@ -35,3 +35,22 @@ async def test_previews_stand_under_their_environment(tmp_path: Path) -> None:
         shown = json.loads((await run("environments", "--json")).stdout)
         assert shown[0]["preview"] is None
         assert shown[1]["preview"]["of"] == "production"
+
+
+async def test_the_state_is_what_file_and_builds_come_to(tmp_path: Path) -> None:
+    async with server(tmp_path) as (store, run):
+
+        async def state() -> str:
+            return str((await run("environments", "--retired")).stdout.split("\t")[1])
+
+        assert await state() == "live"
+        build = await request(store)
+        assert await state() == "building"
+        await store.builds.fail(build, "no")
+        assert await state() == "build failed"
+        await store.environments.report("production", "it is gone")
+        assert await state() == "no repository"
+        await store.environments.reject("production", "line 1: no", "production.toml")
+        assert await state() == "broken file"
+        await store.environments.retire("production")
+        assert await state() == "retired"

@@ -42,7 +42,7 @@ async def test_a_fault_of_a_file_is_talk_and_not_data(tmp_path: Path) -> None:
     async with server(tmp_path) as (store, run):
         await store.environments.reject("production", "production.toml, line 2: wrong", "production.toml")
         result = await run("environments")
-        assert result.stdout.split("\t")[1] == "broken"
+        assert result.stdout.split("\t")[1] == "broken file"
         assert "production: production.toml, line 2: wrong" in result.stderr
 
 

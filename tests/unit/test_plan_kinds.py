@@ -11,7 +11,7 @@ from tests.unit.test_plan import LOCK, PROJECT, files_plan
 
 POETRY = '[tool.poetry]\nname = "shop"\nversion = "2"\n[tool.poetry.dependencies]\npython = "^3.10"\nsix = "*"\n'
 POETRY_CORE = '[build-system]\nrequires = ["poetry-core"]\nbuild-backend = "poetry.core.masonry.api"\n'
-PYLOCK = 'lock-version = "1.0"\n[[packages]]\nname = "six"\nversion = "1"\n'
+PYLOCK = 'lock-version = "1.0"\n[[packages]]\nname = "six"\nversion = "1.17.0"\n'
 SCRIPT = '# /// script\n# requires-python = ">=3.11"\n# dependencies = ["six"]\n# ///\nfrom deferlite import defer\n'
 SETUP = 'from setuptools import setup\nsetup(name="shop", version="1", install_requires=["six"])\n'
 
@@ -65,6 +65,11 @@ def test_a_member_finds_the_lock_of_its_workspace() -> None:
         ({"uv.lock": "package = 3", "pyproject.toml": PROJECT}, "uv.lock is not as it should be"),
         ({"uv.lock": "[[package]]\nname = 'a'\nsource = 3", "pyproject.toml": PROJECT}, "uv.lock is not as it"),
         ({"requirements.in": "six\nidna\n", "requirements.txt": "six==1\n"}, "uv pip compile requirements.in"),
+        ({"requirements.in": "six>=2\n", "requirements.txt": "six==1.17.0\n"}, "has six 1.17.0 and not six>=2"),
+        (
+            {"pylock.toml": PYLOCK.replace("1.17.0", "1.2"), "pyproject.toml": PROJECT},
+            "has six 1.2 and not six<2,>=1.16",
+        ),
         ({"requirements.txt": "-r ../../outside.txt\n"}, "which is not in the repository"),
         ({"setup.cfg": "name = 3\n"}, "setup.cfg cannot be read"),
         ({"jobs.py": SCRIPT.replace('["six"]', "3")}, "jobs.py, its `# /// script` block"),
@@ -190,6 +195,30 @@ def test_a_lock_that_names_deferlite_leaves_it_to_the_server() -> None:
     sdk = '[[packages]]\nname = "deferlite"\nversion = "1"\n[[packages.wheels]]\nurl = "x"\n'
     made = files_plan({"pylock.toml": PYLOCK + sdk})
     assert made.given["pylock.toml"].strip() == PYLOCK.strip()
+
+
+def test_paths_of_a_lock_that_is_installed_from_elsewhere_stay_true() -> None:
+    local = '[[packages]]\nname = "common"\n[packages.directory]\npath = "libs/common"\n'
+    absolute = '[[packages]]\nname = "other"\ndirectory = { path = "/srv/other" }\n'
+    made = files_plan({"pylock.toml": PYLOCK + local + absolute + '[[packages]]\nname = "deferlite"\n'})
+    assert 'path = "{project}/libs/common"' in made.given["pylock.toml"] and not made.shared
+    assert 'path = "/srv/other"' in made.given["pylock.toml"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "pinned"),
+    [
+        ("six>=1.16", "six==1.17.0"),
+        ("Six", "six==1"),
+        ("six>=2; python_version < '3'", "six==1"),
+        ("six>=2,<3", "six==1 ; python_version < '3'\nsix==2.1 ; python_version >= '3'"),
+        ("six>=1", "six @ https://example.invalid/six-2.whl"),
+        ("six>=2.0a1", "six==2.0a2"),
+        ("deferlite", "six==1"),
+    ],
+)
+def test_pins_that_fit_what_is_asked_for(asked: str, pinned: str) -> None:
+    assert files_plan({"requirements.in": asked + "\n", "requirements.txt": pinned + "\n"}).kind == "requirements.txt"
 
 
 def test_places_of_a_command() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from anyio.abc import TaskStatus
 from starlette.applications import Starlette
 
 from deferlite.bus import Bus
@@ -19,6 +20,7 @@ from deferlite.model.ids import new_id
 from deferlite.store import Store
 from deferlite.web.services import Services
 from deferlite.web.session import trusted
+from tests.web.browser import served
 
 pytestmark = pytest.mark.anyio
 API = "/admin/api"
@@ -339,6 +341,26 @@ async def test_a_stream_ends_with_its_client(app: Starlette, bus: Bus) -> None:
     with anyio.fail_after(5):
         await trusted(app)(_scope(f"{API}/events", ""), receive, send)
     assert not any(bus._listeners.get(kind) for kind in bus._listeners if kind.__name__ == "BuildLogged")
+
+
+async def test_a_stream_that_the_end_cuts_off_is_no_fault(
+    app: Starlette, services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = {"authorization": f"Bearer {services.admin_key}"}
+    async with httpx.AsyncClient(headers=headers) as client, anyio.create_task_group() as tasks:
+        cut_off = anyio.Event()
+
+        async def read(address: str, *, task_status: TaskStatus[None]) -> None:
+            with pytest.raises(httpx.RemoteProtocolError):
+                async with client.stream("GET", f"{address}{API}/events") as answer:
+                    task_status.started()
+                    await answer.aread()
+            cut_off.set()
+
+        async with served(app) as address:
+            await tasks.start(read, address)
+        await cut_off.wait()
+    assert caplog.records == []
 
 
 async def test_events_are_named_and_carry_their_fields(app: Starlette, store: Store) -> None:

@@ -335,6 +335,39 @@ async def test_previews_stand_under_their_environment(page: httpx.AsyncClient, s
     assert "A preview of" in html and 'href="/environments/production"' in html
 
 
+async def test_a_preview_says_when_it_goes_and_why_it_went(page: httpx.AsyncClient, store: Store) -> None:
+    config = EnvironmentConfig(repository="/srv/shop", preview=PreviewSettings(branches=("qa/*",), expire=7200.0))
+    await store.environments.apply("production", config, "production.toml")
+    name = await preview(store, "qa/1")
+    assert "expires" not in (await page.get(f"/environments/{name}")).text, "its branch may have a newer commit"
+    await store.builds.request(name, commit="d" * 40, branch="qa/1", message="x", trigger=Trigger.NEW)
+    html = (await page.get(f"/environments/{name}")).text
+    assert re.search(r"expires <time[^>]*>in 2h</time>", html)
+    await store.environments.retire(name, "merged")
+    html = (await page.get(f"/environments/{name}")).text
+    assert "its branch is merged" in html and "expires" not in html
+    assert ">Rebuild<" not in html and 'href="/environments/production"' in html
+
+
+async def test_a_note_is_no_fault(page: httpx.AsyncClient, store: Store) -> None:
+    await store.environments.note("production", "[preview] limit = 1 leaves no place for 2 more: <a>, b")
+    for path in ("/", "/environments/production"):
+        html = (await page.get(path)).text
+        assert "no place for 2 more: &lt;a&gt;, b" in html
+        assert "note bad" not in html and 'class="fault"' not in html
+
+
+async def test_what_is_retired_offers_nothing_that_is_refused(page: httpx.AsyncClient, store: Store) -> None:
+    build = await held(store)
+    newest = await publish(store, "hello", "add", "sleepy")
+    first = (await store.builds.list("production"))[-1]
+    await store.builds.rollback("production", first.id)
+    await store.environments.retire("production")
+    for path in ("/environments/production", *(f"/builds/{each.id}" for each in (build, first, newest))):
+        html = (await page.get(path)).text
+        assert not re.search(r'<form[^>]* method="post"', html), path
+
+
 async def test_the_push_address_is_shown_without_its_secret(page: httpx.AsyncClient, store: Store) -> None:
     assert "/hooks/push" not in (await page.get("/environments/production")).text
     config = EnvironmentConfig(repository="/srv/shop", hooks=HookSettings(secret="push-secret-of-the-shop"))

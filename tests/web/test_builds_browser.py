@@ -16,7 +16,7 @@ from deferlite.model.execution import LogLine
 from deferlite.store import Store
 from deferlite.web.services import Services
 from tests.web.browser import PHONE, opened
-from tests.web.test_builds import ask, held
+from tests.web.test_builds import ask, held, publish
 
 pytestmark = [pytest.mark.anyio, pytest.mark.needs("chromium")]
 
@@ -127,3 +127,25 @@ async def test_a_phone_shows_builds_and_previews(app: Starlette, services: Servi
             await page.goto(address + path)
             width = await page.evaluate("document.documentElement.scrollWidth")
             assert width <= PHONE["width"], path
+
+
+async def test_a_rollback_is_ended_where_it_is_told(app: Starlette, services: Services, store: Store) -> None:
+    newest = await publish(store, "hello")
+    async with opened(app, services) as (page, address):
+        page.on("dialog", lambda dialog: dialog.accept())
+        await page.goto(f"{address}/environments/production")
+        await page.get_by_role("button", name="Make live").click()
+        await expect(page.locator(".note.pinned")).to_contain_text("It stays at build #1")
+        await expect(page.locator(f"#build-{newest.id} .badge")).to_have_text("succeed")
+        await page.get_by_role("button", name="Resume").click()
+        await expect(page.locator(".note.pinned")).to_have_count(0)
+        await expect(page.locator(f"#build-{newest.id}")).to_contain_text("live")
+
+
+async def test_what_is_left_out_is_told_as_it_comes(app: Starlette, services: Services, store: Store) -> None:
+    async with opened(app, services) as (page, _):
+        await expect(page.locator("#link")).to_have_text("live")
+        await store.environments.note("production", "no place for 2 more")
+        await expect(page.locator("#previews-of-production")).to_have_text("no place for 2 more")
+        await store.environments.note("production", None)
+        await expect(page.locator("#previews-of-production")).to_have_count(0)

@@ -18,6 +18,9 @@ LARGEST_ANSWER = 64 * 1024 * 1024
 """Bytes."""
 
 
+LONGEST_ERROR = 16 * 1024
+
+
 class FoundFunction(msgspec.Struct, kw_only=True):
     name: str
     module: str
@@ -50,10 +53,10 @@ def read_found(path: Path) -> Found:
     """
     try:
         found = msgspec.json.decode(_answer(path), type=Found)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BuildError(f"the functions that were found cannot be read: {error}") from None
     if found.error is not None:
-        raise BuildError(found.error)
+        raise BuildError(found.error[:LONGEST_ERROR])
     return found
 
 
@@ -75,7 +78,7 @@ def make_manifest(runtime: str, found: Found, launch: Launch) -> Manifest:
         the build's folder.
     """
     _check_aliases(found.functions)
-    _check_paths(launch)
+    check_launch(launch)
     return Manifest(
         runtime=runtime,
         interpreter=found.interpreter,
@@ -85,12 +88,17 @@ def make_manifest(runtime: str, found: Found, launch: Launch) -> Manifest:
     )
 
 
-def _check_paths(launch: Launch) -> None:
-    """Code of the project had a hand in them, and the runner's box shows what they name."""
-    for path in launch.import_paths:
-        inside = Path(os.path.normpath(Path(launch.project, path)))
+def check_launch(launch: Launch) -> None:
+    """Code of the project had a hand in it, and the runner's box shows what it names.
+
+    Raises:
+        BuildError: a path in it leads out of the build's folder, or the environment's.
+    """
+    imported = [str(Path(launch.project, path)) for path in launch.import_paths]
+    for path in (launch.venv, launch.executable, launch.project, *imported):
+        inside = Path(os.path.normpath(path))
         if inside.is_absolute() or inside.parts[:1] == ("..",):
-            raise BuildError(f"modules are to be imported from {path}, which leads out of the build")
+            raise BuildError(f"the build is to be started from {path}, which leads out of it")
 
 
 def _check_aliases(functions: tuple[FoundFunction, ...]) -> None:

@@ -7,10 +7,12 @@ import re
 from pathlib import Path
 
 import msgspec
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from deferlite.builder.plan import Command, Plan
 from deferlite.builder.runtimes.kinds.locks import EXPORTED
 from deferlite.builder.runtimes.kinds.pip import pip_install
+from deferlite.builder.runtimes.kinds.project import normal, requirement
 from deferlite.model.errors import BuildError
 
 FILE = "overrides.txt"
@@ -19,9 +21,6 @@ CHECK = Command(
     may_fail="with [build] overrides, the packages above do not fit together",
 )
 
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:\[[A-Za-z0-9,._ -]+\])?\Z", re.ASCII)
-_PLAIN_VERSION = re.compile(r"v?\d[A-Za-z0-9.!+_*-]*\Z", re.ASCII)
-_SPECIFIER = re.compile(r"(?:\s*(?:===|==|!=|~=|>=|<=|>|<)\s*v?\d[A-Za-z0-9.!+_*-]*\s*(?:,|\Z))+\Z", re.ASCII)
 _INDEX = re.compile(r"(?:-i|-f|--(?:index-url|extra-index-url|find-links|no-index|trusted-host))(?:[ =]|\Z)")
 _LARGEST_EXPORT = 32 * 1024 * 1024
 
@@ -45,18 +44,22 @@ def with_overrides(plan: Plan, asked: dict[str, str]) -> Plan:
 
 
 def _requirement(name: str, version: str) -> str:
-    if not _NAME.match(name):
+    found = requirement(name)
+    if found is None or found.url or found.marker or found.specifier:
         raise BuildError(f"[build] overrides {name!r} is not the name of a package")
-    if _PLAIN_VERSION.match(version):
-        return f"{name}=={version}"
-    if not _SPECIFIER.match(version):
+    wanted = f"=={version}" if version[:1].isalnum() else version
+    try:
+        usable = bool(SpecifierSet(wanted))
+    except InvalidSpecifier:
+        usable = False
+    if not usable:
         raise BuildError(f'[build] overrides {name} = "{version}" is not a version: write "2.3.0" or ">=2,<3"')
-    return f"{name}{version}"
+    return f"{name}{wanted}"
 
 
 def _faults(name: str, version: str) -> list[tuple[str, str]]:
     """How uv says that there is none; a name that another one begins with is told apart by what follows it."""
-    bare = re.sub(r"[-_.]+", "-", name.partition("[")[0]).lower()
+    bare = normal(name.partition("[")[0])
     cure = f'[build] overrides {name} = "{version}": there is no such version, or none for this Python'
     said = [f"there is no version of {bare}{operator}" for operator in "=<>!~"]
     said += [f"there are no versions of {bare} ", f"{bare} was not found in", f"only the following versions of {bare}"]
@@ -64,9 +67,9 @@ def _faults(name: str, version: str) -> list[tuple[str, str]]:
     return [(words, cure) for words in said]
 
 
-def requirements_text(plan: Plan, project: Path, taken: Path) -> str:
+def requirements_text(plan: Plan, taken: Path) -> str:
     """The file to install from: where the project's packages come from, and the overrides. Blocks."""
-    indexes = [line.replace("{project}", str(project)) for line in plan.indexes]
+    indexes = [*plan.indexes]
     indexes += [line for line in _exported(taken / EXPORTED).splitlines() if _INDEX.match(line)]
     return "\n".join((*indexes, *plan.overrides)) + "\n"
 

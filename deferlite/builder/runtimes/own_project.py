@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import anyio
@@ -23,7 +22,10 @@ _UNTOLD = (
     "the project's own version could not be found out, as its back-end failed: "
     "importlib.metadata will not know the project"
 )
-# There is no history to tell a version from.
+_NO_HISTORY = (
+    "the project's version is 0.0.0: a build has no history of git to tell it from; if it matters, "
+    'say it in the environment file, such as [env] SETUPTOOLS_SCM_PRETEND_VERSION = "1.2"'
+)
 _VERSION_VARIABLES = {
     "SETUPTOOLS_SCM_PRETEND_VERSION": "0.0.0",
     "PDM_BUILD_SCM_VERSION": "0.0.0",
@@ -32,7 +34,7 @@ _VERSION_VARIABLES = {
 }
 
 
-async def provide_own(workspace: Workspace, installer: Installer, plan: Plan, venv: Path) -> tuple[Path, ...]:
+async def provide_own(workspace: Workspace, installer: Installer, plan: Plan) -> tuple[Path, ...]:
     """Make the distribution; returns the folder to import it from, if there is any.
 
     Raises:
@@ -48,14 +50,18 @@ async def provide_own(workspace: Workspace, installer: Installer, plan: Plan, ve
     if not await _build(workspace, installer, own):
         await remove_tree(folder)
         return ()
-    await _complete(workspace, plan, venv)
+    if await anyio.to_thread.run_sync(lambda: any(folder.glob("*-0.0.0.dist-info"))):
+        workspace.journal.say(_NO_HISTORY)
+    await _complete(workspace, installer.interpreter.path, plan)
     return (folder,)
 
 
 async def _build(workspace: Workspace, installer: Installer, own: OwnProject) -> bool:
     """Install a copy: what building leaves behind is not part of the tree."""
     copy = workspace.folder.scratch / "tmp" / "project"
-    await anyio.to_thread.run_sync(lambda: shutil.copytree(workspace.folder.source, copy, symlinks=True))
+    # In the box: the project's own install command may have left what no copying comes to the end of.
+    done = await workspace.command(["cp", "-a", "--", str(workspace.folder.source), str(copy)], venv=None)
+    expect(done, "copying the project to build it")
     where = copy / workspace.project.relative_to(workspace.folder.source)
     workspace.journal.say(f"{own.name or 'the project'} is built: {_why(own)}")
     try:
@@ -70,15 +76,17 @@ async def _build(workspace: Workspace, installer: Installer, own: OwnProject) ->
 
 
 def _why(own: OwnProject) -> str:
-    return "it has parts to compile" if own.compiled else "only its build back-end knows its version"
+    if own.compiled:
+        return "it has parts to compile, of which nothing is kept for the next commit"
+    return "only its build back-end knows its version"
 
 
-async def _complete(workspace: Workspace, plan: Plan, venv: Path) -> None:
+async def _complete(workspace: Workspace, python: Path, plan: Plan) -> None:
     roots = [workspace.project / root for root in (*plan.import_roots, "src", ".")]
     done = await workspace.command(
-        [str(venv / "bin" / "python"), "-I", str(COMPLETING), str(workspace.folder.metadata), *map(str, roots)],
-        venv=venv,
-        read_only=(COMPLETING, venv, workspace.folder.metadata, *interpreter_folders(venv / "bin" / "python")),
+        [str(python), "-I", str(COMPLETING), str(workspace.folder.metadata), *map(str, roots)],
+        venv=None,
+        read_only=(COMPLETING, workspace.folder.metadata, *interpreter_folders(python)),
     )
     expect(done, "putting what was built beside the sources")
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import sys
 from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import anyio
@@ -16,7 +17,6 @@ import deferlite
 from deferlite.builder.layout import Layout
 from deferlite.builder.plan import Files, Plan
 from deferlite.builder.runtimes import Installed, Launch
-from deferlite.builder.runtimes.dependencies import Dependencies
 from deferlite.builder.runtimes.installer import Installer
 from deferlite.builder.runtimes.interpreters import Interpreter, Interpreters
 from deferlite.builder.runtimes.manifest import make_manifest, read_found
@@ -24,7 +24,7 @@ from deferlite.builder.runtimes.own_project import provide_own
 from deferlite.builder.runtimes.python_plan import plan_python
 from deferlite.builder.runtimes.versions import parse_wanted
 from deferlite.builder.sdk_wheel import SdkWheel, make_sdk_wheel
-from deferlite.builder.shelf import content_key
+from deferlite.builder.shelf import Shelf, content_key
 from deferlite.builder.variables import network_variables
 from deferlite.builder.workspace import Workspace, expect
 from deferlite.model.environment import BuildSettings
@@ -35,6 +35,13 @@ DISCOVER = Path(deferlite.__file__).parent / "runner" / "discover.py"
 _DECIDING = ("UV_", "PIP_", "POETRY_", "PDM_", "PIPENV_")
 """Variables with such names say where packages come from."""
 
+UNUSED_SECONDS = 86400.0
+"""How long a set of dependencies that no build uses is kept: a branch switched back finds it again."""
+
+
+class _ForeignCode(Exception):
+    """Other code than uv has had a hand in dependencies that all environments would use."""
+
 
 class PythonRuntime:
     name = "python"
@@ -42,7 +49,7 @@ class PythonRuntime:
     def __init__(self, layout: Layout, interpreters: Interpreters | None = None) -> None:
         self._layout = layout
         self._interpreters = interpreters or Interpreters(layout)
-        self._dependencies = Dependencies(layout)
+        self._dependencies = Shelf(layout.all_dependencies, layout.locks, UNUSED_SECONDS)
 
     def plan(self, files: Files, settings: BuildSettings) -> Plan:
         return plan_python(files, settings)
@@ -53,7 +60,7 @@ class PythonRuntime:
         sdk = await anyio.to_thread.run_sync(make_sdk_wheel, self._layout.sdk)
         workspace.journal.say(_chosen(interpreter, plan))
         venv = await self._provide(workspace, plan, interpreter, sdk, stack)
-        paths = await provide_own(workspace, Installer(workspace, interpreter, venv, sdk), plan, venv)
+        paths = await provide_own(workspace, Installer(workspace, interpreter, venv, sdk), plan)
         return Installed(
             venv=venv,
             read_only=interpreter_folders(interpreter.path),
@@ -69,16 +76,18 @@ class PythonRuntime:
             await Installer(workspace, interpreter, venv, sdk).make(plan)
             return venv
         content = self._content(workspace, plan, interpreter, sdk)
-        key = content_key(content)
-        await stack.enter_async_context(self._dependencies.holding(key))
-        venv = self._layout.dependencies(key) / "venv"
-
-        async def make(folder: Path) -> None:
-            await Installer(workspace, interpreter, folder / "venv", sdk).make(plan)
-
-        if await self._dependencies.provide(key, make, content):
-            workspace.journal.say("dependencies are unchanged: those installed before are used")
-        return venv
+        # Whoever runs code while a set is made decides what is in it: no other environment takes that over.
+        own = {"environment": workspace.build.environment, "env": content_key({"env": workspace.env})}
+        for for_all, named in ((True, content), (False, content | own)):
+            key = content_key(named)
+            await stack.enter_async_context(self._dependencies.holding(key))
+            installer = Installer(workspace, interpreter, self._layout.dependencies(key) / "venv", sdk)
+            make = functools.partial(_make, installer, plan, for_all)
+            with suppress(_ForeignCode):
+                if await self._dependencies.provide(key, make, named):
+                    workspace.journal.say("dependencies are unchanged: those installed before are used")
+                break
+        return installer.venv
 
     def _content(self, workspace: Workspace, plan: Plan, interpreter: Interpreter, sdk: SdkWheel) -> dict[str, object]:
         """All that decides about the installed dependencies."""
@@ -129,6 +138,14 @@ class PythonRuntime:
 
     async def prune(self, launches: Iterable[Launch]) -> None:
         await self._dependencies.prune(Path(launch.venv).parent.name for launch in launches)
+
+
+async def _make(installer: Installer, plan: Plan, for_all: bool, _: Path) -> None:
+    if for_all and not (installer.is_alone and all(one.runs_uv_alone for one in plan.commands)):
+        raise _ForeignCode
+    await installer.make(plan)
+    if for_all and not installer.is_alone:
+        raise _ForeignCode
 
 
 def _chosen(interpreter: Interpreter, plan: Plan) -> str:

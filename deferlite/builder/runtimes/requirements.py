@@ -115,14 +115,11 @@ def _is_local(files: Files, current: str, line: str) -> bool:
 
 def _lines(content: str) -> Iterator[tuple[int, str]]:
     """Logical lines with the number of their first physical one; comments and blank lines are left out."""
-    joined, start = "", 0
+    parts: list[str] = []
     for number, physical in enumerate(content.splitlines(), 1):
-        start = start or number
-        joined += physical
-        if physical.endswith("\\"):
-            joined = joined[:-1] + " "
-            continue
-        line = re.sub(r"(^|\s)#.*$", "", joined).strip()
-        if line:
-            yield start, line
-        joined, start = "", 0
+        parts.append(physical.removesuffix("\\"))
+        if not physical.endswith("\\"):
+            line = re.sub(r"(^|\s)#.*$", "", " ".join(parts)).strip()
+            if line:
+                yield number - len(parts) + 1, line
+            parts = []

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
+
+import packaging.version
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 Version = tuple[int, ...]
 
@@ -11,7 +15,10 @@ _PLAIN = re.compile(
     r"(?:(c?python|pypy)[-@ ]?)?(\d+(?:\.\d+){0,2})(?:\.\*)?(t|\+freethreaded)?(?:-[a-z0-9_-]+)?\Z",
     re.IGNORECASE | re.ASCII,
 )
-_CLAUSE = re.compile(r"(===|==|!=|~=|>=|<=|>|<)\s*v?(\d+(?:\.\d+)*)(\.\*)?[a-z0-9.+-]*\Z", re.ASCII)
+_NEEDLESS_STAR = re.compile(r"((?:>=|<=|>|<|~=)\s*\d+(?:\.\d+)*)\.\*", re.ASCII)
+LONGEST = 1000
+"""Characters of a range that are looked at."""
+
 _POETRY = re.compile(r"([\^~])\s*(\d+(?:\.\d+){0,2})\Z", re.ASCII)
 
 OLDEST: Version = (3, 10)
@@ -28,10 +35,18 @@ def parse_wanted(text: str) -> Callable[[Version], bool]:
     if plain:
         numbers = _numbers(plain[2])
         return lambda version: version[: len(numbers)] == numbers
-    clauses = [_clause(part.strip()) for part in text.split(",") if part.strip()]
+    try:
+        clauses = SpecifierSet(_NEEDLESS_STAR.sub(r"\1", text if len(text) <= LONGEST else "?"))
+    except InvalidSpecifier:
+        raise ValueError(f"{text[:99]!r} is not a Python version: write 3.12, 3.12.1 or >=3.11,<3.13") from None
     if not clauses:
         raise ValueError(f"{text!r} is not a Python version")
-    return lambda version: all(clause(version) for clause in clauses)
+    return lambda version: clauses.contains(_parsed(version), prereleases=True)
+
+
+@functools.cache
+def _parsed(version: Version) -> packaging.version.Version:
+    return packaging.version.Version(".".join(map(str, version)))
 
 
 def flavour(text: str) -> tuple[str, bool]:
@@ -75,25 +90,6 @@ def _poetry_clause(clause: str) -> str:
 
 def _numbers(text: str) -> Version:
     return tuple(int(part) for part in text.split("."))
-
-
-def _clause(text: str) -> Callable[[Version], bool]:
-    match = _CLAUSE.match(text)
-    if match is None:
-        raise ValueError(f"{text!r} is not a Python version: write 3.12, 3.12.1 or >=3.11,<3.13")
-    operator, wanted, star = match[1], _numbers(match[2]), bool(match[3])
-    full = (*wanted, 0, 0)[:3]
-    if operator in ("==", "==="):
-        return lambda version: version[: len(wanted)] == wanted if star else version == full
-    if operator == "!=":
-        return lambda version: version[: len(wanted)] != wanted if star else version != full
-    if operator == "~=":
-        return lambda version: version >= full and version[: len(wanted) - 1] == wanted[:-1]
-    if operator == ">":
-        return lambda version: version > full
-    if operator == ">=":
-        return lambda version: version >= full
-    return lambda version: version < full if operator == "<" else version <= full
 
 
 def text(version: Version) -> str:

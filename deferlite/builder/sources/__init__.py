@@ -13,7 +13,7 @@ import anyio.to_thread
 from deferlite.builder.layout import Layout
 from deferlite.builder.sources.copy import copy_files
 from deferlite.builder.sources.fetch import Fetching
-from deferlite.builder.sources.lfs import place_large_files
+from deferlite.builder.sources.lfs import MOST_NAMED, place_large_files
 from deferlite.builder.sources.mirror import mirror_of
 from deferlite.model.environment import EnvironmentConfig, is_remote
 from deferlite.model.errors import BuildError, WorldError
@@ -63,9 +63,12 @@ async def _copy(config: EnvironmentConfig, destination: Path, say: Say) -> None:
     checkout = await _open(config)
     if checkout.top is None:
         raise BuildError(f"worktree = true needs a checkout, and {checkout.path} is a bare repository")
-    names = await git.worktree_files(checkout.top, submodules=config.git.submodules)
-    copied = await anyio.to_thread.run_sync(copy_files, checkout.top, names, destination)
+    files = await git.worktree_files(checkout.top, submodules=config.git.submodules)
+    copied = await anyio.to_thread.run_sync(copy_files, checkout.top, files.names, destination)
     say(f"copied {copied} files of {checkout.path} as they stand")
+    if files.absent:
+        listed = ", ".join(map(git.plain, files.absent[:MOST_NAMED]))
+        say(f"submodules that are not checked out are left out: {listed}: git submodule update --init --recursive")
     for line in (await anyio.to_thread.run_sync(place_large_files, destination, ())).told():
         say(line)
 

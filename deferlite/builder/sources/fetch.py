@@ -12,7 +12,7 @@ import anyio.to_thread
 import msgspec
 
 from deferlite.builder.layout import Layout, remove_tree
-from deferlite.builder.sources.copy import open_folder
+from deferlite.builder.sources.copy import folder_below
 from deferlite.builder.sources.lfs import place_large_files
 from deferlite.builder.sources.mirror import bring, mirror_of, renew, submodule_mirror
 from deferlite.builder.sources.modules import FILE, TRANSPORTS, Submodule, is_allowed, resolve_url, submodules_of
@@ -214,15 +214,8 @@ def _is_inside(root: Path, git_dir: Path) -> bool:
 
 def _is_free(root: Path, path: PurePosixPath) -> bool:
     """Whether there is an empty folder at ``path``, and no link on the way to it."""
-    outer = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        folder = open_folder(outer, path.parts)
+        with folder_below(root, path.parts) as folder, os.scandir(folder) as entries:
+            return next(entries, None) is None
     except OSError:
         return False
-    finally:
-        os.close(outer)
-    try:
-        with os.scandir(folder) as entries:
-            return next(entries, None) is None
-    finally:
-        os.close(folder)

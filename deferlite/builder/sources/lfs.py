@@ -6,18 +6,25 @@ import hashlib
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import msgspec
+from anyio.from_thread import check_cancelled
 
+from deferlite.model.errors import BuildError
+from deferlite.sandbox.files import open_plain
 from deferlite.sandbox.git import plain
 
 MOST_NAMED = 10
 _LARGEST = 1024
 """Bytes of a pointer, by its specification."""
 
-_POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*?oid sha256:([0-9a-f]{64})\nsize \d+\n")
+_POINTER = re.compile(
+    rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*?oid sha256:([0-9a-f]{64})\nsize (\d+)\n"
+)
 
 
 class LargeFiles(msgspec.Struct, frozen=True):
@@ -38,15 +45,28 @@ class LargeFiles(msgspec.Struct, frozen=True):
 
 
 def place_large_files(tree: Path, git_dirs: Sequence[Path]) -> LargeFiles:
-    """Replace the pointers below ``tree`` by what they point to, as far as ``git_dirs`` hold it. Blocks."""
-    if not any(b"filter=lfs" in _start(Path(folder) / ".gitattributes", 64 * 1024) for folder, _, _ in os.walk(tree)):
-        return LargeFiles()
+    """Replace the pointers below ``tree`` by what they point to, as far as ``git_dirs`` hold it. For a worker thread.
+
+    Raises:
+        BuildError: folders are nested too deep for anybody to walk through them.
+    """
+    try:
+        return _placed(tree, git_dirs) if _has_large_files(tree) else LargeFiles()
+    except RecursionError:
+        raise BuildError("the repository's folders are nested hundreds deep: nothing can read such a tree") from None
+
+
+def _has_large_files(tree: Path) -> bool:
+    return any(b"filter=lfs" in _start(Path(folder) / ".gitattributes", 64 * 1024) for folder, _, _ in os.walk(tree))
+
+
+def _placed(tree: Path, git_dirs: Sequence[Path]) -> LargeFiles:
     placed: list[str] = []
     pointers: list[str] = []
     for path in _small_files(tree):
         found = _POINTER.fullmatch(_start(path, _LARGEST))
         if found is not None:
-            there = any(_place(path, git_dir, found[1].decode()) for git_dir in git_dirs)
+            there = any(_place(path, git_dir, found[1].decode(), int(found[2])) for git_dir in git_dirs)
             (placed if there else pointers).append(path.relative_to(tree).as_posix())
     return LargeFiles(tuple(sorted(placed)), tuple(sorted(pointers)))
 
@@ -63,34 +83,38 @@ def _small_files(tree: Path) -> Iterator[Path]:
 def _start(path: Path, size: int) -> bytes:
     """The first bytes of a plain file; nothing of what is none."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            return file.read(size) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+        with open_plain(path) as file:
+            return file.read(size)
     except OSError:
         return b""
 
 
-def _place(pointer: Path, git_dir: Path, digest: str) -> bool:
+def _place(pointer: Path, git_dir: Path, digest: str, size: int) -> bool:
     """Put the content in the place of its pointer, if it is there and is what the pointer says."""
-    kept = git_dir / "lfs" / "objects" / digest[:2] / digest[2:4] / digest
-    partial = pointer.with_name(f".{digest}.partial")
     try:
-        descriptor = os.open(kept, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        source = open_plain(git_dir / "lfs" / "objects" / digest[:2] / digest[2:4] / digest)
     except OSError:
         return False
-    with os.fdopen(descriptor, "rb") as source:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not _copied(source.fileno(), partial, digest):
-            partial.unlink(missing_ok=True)
+    with source:
+        if os.fstat(source.fileno()).st_size != size:
             return False
+        # Under a name that no file of the tree has.
+        with tempfile.NamedTemporaryFile(dir=pointer.parent, delete=False) as copy:
+            partial = Path(copy.name)
+            good = _poured(source, copy) == digest
+    if not good:
+        partial.unlink()
+        return False
     partial.chmod(pointer.stat().st_mode)
     partial.replace(pointer)
     return True
 
 
-def _copied(source: int, target: Path, digest: str) -> bool:
+def _poured(source: IO[bytes], target: IO[bytes]) -> str:
+    """The digest of what was copied."""
     said = hashlib.sha256()
-    with target.open("xb") as copy:
-        while chunk := os.read(source, 1024 * 1024):
-            said.update(chunk)
-            copy.write(chunk)
-    return said.hexdigest() == digest
+    while chunk := source.read(1024 * 1024):
+        check_cancelled()
+        said.update(chunk)
+        target.write(chunk)
+    return said.hexdigest()

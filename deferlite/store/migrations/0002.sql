@@ -10,11 +10,14 @@ ALTER TABLE builds ADD COLUMN changes TEXT CHECK (changes IS NULL OR json_valid(
 ALTER TABLE builds ADD COLUMN findings TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(findings));
 -- 1: asked for though its commit is not the one followed.
 ALTER TABLE builds ADD COLUMN aside INTEGER NOT NULL DEFAULT 0 CHECK (aside IN (0, 1));
+-- 1: its files are removed, or are about to be.
+ALTER TABLE builds ADD COLUMN gone INTEGER NOT NULL DEFAULT 0 CHECK (gone IN (0, 1));
 -- No build up to this number ends what holds the environment on its live build.
 ALTER TABLE environments ADD COLUMN pinned_over INTEGER NOT NULL DEFAULT 0;
 
 -- The number of the build that had it no more.
 ALTER TABLE functions ADD COLUMN removed_in INTEGER;
+CREATE INDEX functions_inactive ON functions (environment) WHERE active = 0;
 -- The active function that each former name stands for.
 CREATE TABLE former_names (
   environment TEXT NOT NULL REFERENCES environments (name),

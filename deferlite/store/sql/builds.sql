@@ -44,7 +44,8 @@ ORDER BY builds.rowid LIMIT 1;
 SELECT id FROM builds WHERE finished_at IS NULL AND state != 'created' ORDER BY rowid;
 
 -- name: advance
-UPDATE builds SET state = :state, started_at = coalesce(started_at, :now) WHERE id = :id AND state = :from;
+UPDATE builds SET state = :state, started_at = coalesce(started_at, :now), builder = coalesce(:builder, builder)
+WHERE id = :id AND state = :from;
 
 -- name: open_step
 INSERT INTO build_steps (build_id, position, state, started_at)
@@ -74,7 +75,7 @@ UPDATE builds SET held = 0, findings = :findings WHERE id = :id;
 
 -- name: before_live
 SELECT id FROM builds
-WHERE environment = :environment AND state = 'succeed' AND held = 0 AND number < (
+WHERE environment = :environment AND state = 'succeed' AND held = 0 AND gone = 0 AND number < (
   SELECT live.number FROM builds AS live JOIN environments ON live_build_id = live.id WHERE name = :environment
 )
 ORDER BY number DESC LIMIT 1;
@@ -103,13 +104,13 @@ UNION
 SELECT id FROM builds WHERE environment = :environment AND finished_at IS NULL
 UNION
 SELECT id FROM (
-  SELECT id FROM builds WHERE environment = :environment AND state = 'succeed' AND held = 0
+  SELECT id FROM builds WHERE environment = :environment AND state = 'succeed' AND held = 0 AND gone = 0
   ORDER BY number DESC LIMIT (SELECT most FROM kept)
 )
 UNION
 SELECT id FROM (
   SELECT id FROM builds
-  WHERE environment = :environment AND state = 'succeed' AND held = 0 AND "commit" IS (
+  WHERE environment = :environment AND state = 'succeed' AND held = 0 AND gone = 0 AND "commit" IS (
     SELECT "commit" FROM builds
     WHERE environment = :environment AND state = 'succeed' AND held = 0 AND aside = 0
     ORDER BY number DESC LIMIT 1
@@ -118,10 +119,14 @@ SELECT id FROM (
 )
 UNION
 SELECT id FROM (
-  SELECT id FROM builds WHERE environment = :environment AND {held} ORDER BY number DESC LIMIT (SELECT most FROM kept)
+  SELECT id FROM builds WHERE environment = :environment AND {held} AND gone = 0 ORDER BY number DESC LIMIT (SELECT most FROM kept)
 );
 
 -- name: in_flight
 SELECT build_id FROM executions WHERE environment = :environment AND state IN ('started', 'aborting')
 UNION
 SELECT id FROM builds WHERE environment = :environment AND finished_at IS NULL;
+
+-- name: let_go
+UPDATE builds SET gone = 1
+WHERE environment = :environment AND state = 'succeed' AND gone = 0 AND id NOT IN (SELECT value FROM json_each(:used));

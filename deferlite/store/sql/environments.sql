@@ -40,16 +40,10 @@ SET state = 'retired', error = NULL, problem = NULL, note = NULL, preview = :pre
     pinned = CASE WHEN preview IS NULL THEN pinned ELSE 0 END
 WHERE name = :name AND state = 'active';
 
--- name: cancel_waiting
-UPDATE executions INDEXED BY executions_environment
-SET state = 'cancelled', ready = 0, finished_at = :now, updated_at = :now
-WHERE environment = :name AND state = 'created'
-RETURNING id, function_name, attempt;
-
 -- name: abort_running
 UPDATE executions INDEXED BY executions_environment SET state = 'aborting', updated_at = :now
 WHERE environment = :name AND state = 'started'
-RETURNING id, function_name, attempt;
+RETURNING {execution};
 
 -- name: unfinished_builds
 SELECT id, state FROM builds WHERE environment = ? AND finished_at IS NULL ORDER BY number;

@@ -109,8 +109,9 @@ RETURNING priority, seq, {claimed};
 
 -- name: may_run
 SELECT 1 FROM functions JOIN environments ON environments.name = functions.environment
+JOIN builds ON builds.id = live_build_id AND gone = 0
 WHERE functions.id = :function_id AND environments.name = :environment AND active = 1
-  AND environments.state = 'active' AND live_build_id IS NOT NULL;
+  AND environments.state = 'active';
 
 -- name: insert_attempt
 INSERT INTO attempts (execution_id, number, state, build_id, boot_id, sandbox, started_at)
@@ -194,6 +195,21 @@ RETURNING {execution};
 SELECT environment, function_name, arguments, keyword_arguments, metadata, priority, concurrency_key
 FROM executions WHERE id = :id AND (:environment IS NULL OR environment = :environment);
 
+-- name: cancel_waiting
+UPDATE executions SET state = 'cancelled', ready = 0, finished_at = :now, updated_at = :now
+WHERE seq IN (
+  SELECT seq FROM executions INDEXED BY executions_environment
+  WHERE environment = :environment AND state = 'created'
+  LIMIT :most
+)
+RETURNING {execution};
+
+-- name: retired_waiting
+SELECT name FROM environments
+WHERE preview IS NOT NULL AND environments.state = 'retired'
+  AND EXISTS (SELECT 1 FROM executions WHERE environment = name AND executions.state = 'created')
+LIMIT 1;
+
 -- name: cancel_excess
 UPDATE executions INDEXED BY executions_claim
 SET state = 'cancelled', ready = 0, finished_at = :now, updated_at = :now
@@ -212,21 +228,24 @@ UPDATE executions SET state = 'discarded', ready = 0, finished_at = :now, update
 WHERE state = 'created' AND attempt = 0 AND discard_at IS NOT NULL AND discard_at <= :now
 RETURNING {execution};
 
--- What waits under a former name. A tick that its heir has had already becomes an execution like any other.
+-- What waits under a former name. A tick that its heir has had already, or gets twice, becomes an execution like any
+-- other: all rows are computed before the first one is written.
 -- name: take_over
 UPDATE executions
 SET function_id = moved.heir, function_name = moved.name, updated_at = :now,
-    cron_tick = CASE WHEN EXISTS (
+    cron_tick = CASE WHEN turn > 1 OR EXISTS (
       SELECT 1 FROM executions AS ticked WHERE ticked.function_id = moved.heir AND ticked.cron_tick = executions.cron_tick
     ) THEN NULL ELSE executions.cron_tick END
 FROM (
-  SELECT executions.seq, heirs.id AS heir, heirs.name
-  FROM former_names
-  CROSS JOIN functions AS former ON former.environment = former_names.environment AND former.name = former_names.name
-  CROSS JOIN executions INDEXED BY executions_function
-    ON executions.function_id = former.id AND executions.state = 'created'
-  CROSS JOIN functions AS heirs ON heirs.id = former_names.function_id
-  LIMIT :most
+  SELECT *, row_number() OVER (PARTITION BY heir, cron_tick ORDER BY seq) AS turn FROM (
+    SELECT executions.seq, executions.cron_tick, heirs.id AS heir, heirs.name
+    FROM former_names
+    CROSS JOIN functions AS former ON former.environment = former_names.environment AND former.name = former_names.name
+    CROSS JOIN executions INDEXED BY executions_function
+      ON executions.function_id = former.id AND executions.state = 'created'
+    CROSS JOIN functions AS heirs ON heirs.id = former_names.function_id
+    LIMIT :most
+  )
 ) AS moved
 WHERE executions.seq = moved.seq
 RETURNING environment, function_id;
@@ -242,12 +261,11 @@ FROM (
     || 'give the one that took its place aliases=["' || functions.name || '"] and run this again' AS message
   FROM functions
   CROSS JOIN environments ON environments.name = functions.environment AND environments.state = 'active'
+  LEFT JOIN former_names
+    ON former_names.environment = functions.environment AND former_names.name = functions.name
   CROSS JOIN executions INDEXED BY executions_claim
-    ON function_id = functions.id AND executions.state = 'created' AND ready = 1
-  WHERE active = 0 AND NOT EXISTS (
-    SELECT 1 FROM former_names
-    WHERE former_names.environment = functions.environment AND former_names.name = functions.name
-  )
+    ON executions.function_id = functions.id AND executions.state = 'created' AND ready = 1
+  WHERE active = 0 AND former_names.name IS NULL
   LIMIT :most
 ) AS orphans
 WHERE executions.seq = orphans.seq

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -11,12 +12,12 @@ from deferlite.builder.runtimes.kinds.pip import pip_install
 from deferlite.builder.runtimes.kinds.project import (
     Project,
     Table,
-    always_wanted,
     normal,
     noted,
     packages,
     parse_json,
     parse_toml,
+    unmet,
 )
 from deferlite.model.errors import BuildError
 
@@ -117,10 +118,11 @@ def plan_pylock(project: Project, plan: Plan) -> Plan:
     if not str(lock.get("lock-version", "")).startswith("1."):
         raise BuildError("pylock.toml is not as it should be: lock-version has to be 1.0, or a later 1")
     locked = packages("pylock.toml", lock, "packages")
-    missing = always_wanted(project.table.get("dependencies", [])) - {normal(one["name"]) for one in locked}
-    if missing:
+    pins = [(str(one["name"]), str(one.get("version", ""))) for one in locked]
+    faults = list(unmet(project.table.get("dependencies", []), pins))
+    if faults:
         raise BuildError(
-            f"pylock.toml lacks {', '.join(sorted(missing))}, which pyproject.toml asks for: make it anew, with uv by "
+            f"pylock.toml {', '.join(faults)}, which pyproject.toml asks for: make it anew, with uv by "
             "`uv export --format pylock.toml -o pylock.toml`, and commit it"
         )
     plan = msgspec.structs.replace(
@@ -139,10 +141,15 @@ def _in_tree(package: Table) -> bool:
     return any(isinstance(place, dict) and "path" in place for place in places)
 
 
+_RELATIVE = re.compile(r"""(\bpath\s*=\s*["'])(?!/)""")
+
+
 def _without_sdk(plan: Plan, text: str) -> Plan:
     """uv leaves out no package of such a file, and the server brings the SDK itself."""
     head, *blocks = text.split("[[packages]]")
     kept = [block for block in blocks if normal(str(parse_toml("pylock.toml", block).get("name"))) != "deferlite"]
+    # It is installed from another folder.
+    kept = [_RELATIVE.sub(r"\1{project}/", block) for block in kept]
     plan = msgspec.structs.replace(
         plan,
         commands=(pip_install("--preview-features", "pylock", "-r", "{given}/pylock.toml"),),

@@ -8,14 +8,14 @@ import re
 import msgspec
 
 from deferlite.builder.plan import Command, Plan, digest
-from deferlite.builder.runtimes.kinds.project import Project, always_wanted, name_of, noted, parse_toml, shaped
+from deferlite.builder.runtimes.kinds.project import Project, noted, parse_toml, pin_of, shaped, unmet
 from deferlite.builder.runtimes.requirements import read_requirements
 from deferlite.model.errors import BuildError
 
 FOLDER = ("requirements/production.txt", "requirements/prod.txt", "requirements/base.txt")
 """In a folder of lists, the first of these is what a deployment installs."""
 
-_SCRIPT = re.compile(r"(?m)^# /// script[ \t]*\r?\n(?P<content>(?:^#(?:| .*)\r?\n)*?)^# ///[ \t]*$")
+_COMMENT = re.compile(r"#(?: .*)?\Z")
 
 
 def pip_install(*options: str) -> Command:
@@ -34,10 +34,10 @@ def plan_requirements(project: Project, plan: Plan) -> Plan:
 def _check_compiled(project: Project, plan: Plan) -> None:
     asked = read_requirements(project.files, "requirements.in")
     there = read_requirements(project.files, "requirements.txt")
-    missing = always_wanted(asked.requirements) - {name_of(one) for one in there.requirements}
-    if missing:
+    faults = list(unmet(asked.requirements, map(pin_of, there.requirements)))
+    if faults:
         raise BuildError(
-            f"requirements.txt lacks {', '.join(sorted(missing))}, which requirements.in asks for: "
+            f"requirements.txt {', '.join(faults)}, which requirements.in asks for: "
             "run `uv pip compile requirements.in -o requirements.txt` and commit requirements.txt"
         )
 
@@ -76,10 +76,23 @@ def scripts(project: Project) -> dict[str, str]:
     found = {}
     for name in project.files.names("."):
         text = (project.files.read(name) or "") if name.endswith(".py") else ""
-        block = _SCRIPT.search(text)
-        if block is not None and "deferlite" in text:
-            found[name] = "\n".join(line[1:].removeprefix(" ") for line in block["content"].splitlines())
+        block = _script_block(text) if "deferlite" in text else None
+        if block is not None:
+            found[name] = block
     return found
+
+
+def _script_block(text: str) -> str | None:
+    """The metadata of the first whole block; each line is looked at once."""
+    block: list[str] | None = None
+    for line in text.splitlines():
+        if block is not None and line.rstrip() == "# ///":
+            return "\n".join(block)
+        if block is not None and _COMMENT.match(line):
+            block.append(line[1:].removeprefix(" "))
+        else:
+            block = [] if line.rstrip() == "# /// script" else None
+    return None
 
 
 class _Metadata(msgspec.Struct):

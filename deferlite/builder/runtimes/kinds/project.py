@@ -6,11 +6,14 @@ import configparser
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any, TypeVar
 
 import msgspec
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion
 
 from deferlite.builder.plan import Files, Plan
 from deferlite.builder.runtimes.kinds.setup_py import SetupCall, read_setup_call
@@ -135,14 +138,14 @@ def first_line(error: Exception) -> str:
 def parse_toml(name: str, text: str) -> Table:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise BuildError(f"{name} is not TOML: {error}") from None
 
 
 def parse_json(name: str, text: str) -> Table:
     try:
         read = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BuildError(f"{name} is not JSON: {error}") from None
     if not isinstance(read, dict):
         raise BuildError(f"{name} is not as it should be: it holds no object")
@@ -175,7 +178,7 @@ def packages(name: str, lock: Table, key: str = "package") -> list[Table]:
 
 def normal(name: str) -> str:
     """A distribution's name as indexes compare it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+    return canonicalize_name(name)
 
 
 def name_of(requirement: str) -> str | None:
@@ -184,10 +187,43 @@ def name_of(requirement: str) -> str | None:
     return normal(match[1]) if match and "/" not in requirement.split("@")[0].split(";")[0] else None
 
 
-def always_wanted(requirements: Iterable[str]) -> set[str]:
-    """Names of those that no marker may leave out; the SDK is not among them, as the server brings it."""
-    names = {name_of(one) for one in requirements if ";" not in one}
-    return {name for name in names if name is not None} - {"deferlite"}
+def requirement(text: str) -> Requirement | None:
+    """None for what is none, such as a path."""
+    try:
+        return Requirement(text)
+    except InvalidRequirement:
+        return None
+
+
+def pin_of(text: str) -> tuple[str, str]:
+    """The name in a list of requirements, and the version that it is pinned to, or nothing."""
+    found = requirement(text)
+    versions = [one.version for one in found.specifier if one.operator in ("==", "===")] if found else []
+    return (found.name if found else name_of(text) or ""), (versions[0] if len(versions) == 1 else "")
+
+
+def unmet(requirements: Iterable[str], pins: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """What of the requirements the pins do not fulfil, in words; one that a marker may leave out is not looked at.
+
+    The SDK is not among them, as the server brings it.
+    """
+    pinned: dict[str, list[str]] = {}
+    for name, version in pins:
+        pinned.setdefault(normal(name), []).append(version)
+    asked = [one for text in requirements if (one := requirement(text)) is not None and one.marker is None]
+    for one in asked:
+        versions = pinned.get(normal(one.name))
+        if versions is None and normal(one.name) != "deferlite":
+            yield f"lacks {one.name}"
+        elif versions and not any(_fits(one, version) for version in versions):
+            yield f"has {one.name} {versions[0]} and not {one.name}{one.specifier}"
+
+
+def _fits(asked: Requirement, version: str) -> bool:
+    try:
+        return not version or asked.url is not None or asked.specifier.contains(version, prereleases=True)
+    except InvalidVersion:
+        return True
 
 
 def noted(plan: Plan, *notes: str) -> Plan:

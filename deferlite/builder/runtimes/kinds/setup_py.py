@@ -11,6 +11,10 @@ import msgspec
 _COMPILED = re.compile(r"\b(?:ext_modules|cffi_modules|rust_extensions|cythonize|mypycify|ext_package)\b")
 
 
+LONGEST = 512 * 1024
+"""Characters of a setup.py that is looked into: its syntax tree takes a hundred times as much memory."""
+
+
 class SetupCall(msgspec.Struct, frozen=True):
     literals: dict[str, Any] = {}
     """Keyword arguments that are written out."""
@@ -45,9 +49,11 @@ def read_setup_call(source: str | None) -> SetupCall:
     if source is None:
         return SetupCall()
     compiled = _COMPILED.search(source) is not None
+    if len(source) > LONGEST:
+        return SetupCall(computed=frozenset({"**"}), compiled=compiled)
     try:
         calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return SetupCall(computed=frozenset({"**"}), compiled=compiled)
     setups = [call for call in calls if _name(call) == "setup"]
     where = tuple(text for call in calls if _name(call) in _FINDERS and (text := _where(call)))
@@ -58,7 +64,7 @@ def read_setup_call(source: str | None) -> SetupCall:
     for keyword in setups[0].keywords:
         try:
             literals[keyword.arg or "**"] = ast.literal_eval(keyword.value)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError, MemoryError):
             computed.add(keyword.arg or "**")
     return SetupCall(literals, frozenset(computed), where, compiled)
 

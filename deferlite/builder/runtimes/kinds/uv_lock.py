@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from deferlite.builder.plan import Command, Plan, digest
-from deferlite.builder.runtimes.kinds.project import Project, Table, normal, noted, parse_toml, shaped
+from deferlite.builder.runtimes.kinds.project import Project, Table, normal, noted, parse_toml, requirement, shaped
 from deferlite.model.errors import BuildError
 
 _SYNC_OPTIONS = (
@@ -154,14 +154,11 @@ def _comparable(requirements: Asked, loose: set[str]) -> set[tuple[str, frozense
     return {(name, frozenset() if name in loose else clauses or frozenset()) for name, clauses in requirements}
 
 
-_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?\s*(@?)\s*\(?([^;)]*)")
-
-
 def _requirement(text: str) -> tuple[str, frozenset[str] | None]:
-    match = _REQUIREMENT.match(text)
-    if match is None:
+    found = requirement(text)
+    if found is None:
         return text, None
-    return normal(match[1]), None if match[2] else _clauses(match[3])
+    return normal(found.name), None if found.url else _clauses(str(found.specifier))
 
 
 def _clauses(text: str) -> frozenset[str]:
