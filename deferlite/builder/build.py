@@ -24,7 +24,7 @@ from deferlite.model.errors import DeferliteError
 from deferlite.model.function import Manifest
 from deferlite.sandbox.levels import SandboxStatus
 from deferlite.sandbox.process import output
-from deferlite.sandbox.refs import commits_between
+from deferlite.sandbox.refs import commits_between, subject_of
 from deferlite.store import Store
 
 log = logging.getLogger("deferlite.builder")
@@ -73,6 +73,7 @@ class Pipeline:
             manifest = await self._twins.take_over(build, inputs, folder, progress)
             if manifest is None:
                 await self._sources.fetch(config, build.commit, build.branch, folder.source, progress.say)
+                await self._describe(build, config)
                 order = await self._order(build, config, env, folder)
                 manifest = await builder.make(order, progress, stack)
             await progress.step(BuildState.PUBLISHING)
@@ -82,6 +83,12 @@ class Pipeline:
                 await progress.close()
                 done = await self._publish(build, config, manifest, builder.version)
         return done
+
+    async def _describe(self, build: Build, config: EnvironmentConfig) -> None:
+        """A remote repository lists commits without their subjects: with the fetch it is here."""
+        history = None if build.message or build.commit is None else await history_of(self._layout, config)
+        if history is not None and build.commit is not None:
+            await self._store.builds.describe(build.id, await subject_of(history, build.commit))
 
     async def _publish(self, build: Build, config: EnvironmentConfig, manifest: Manifest, builder: str) -> Build:
         commits, more = await self._commits(build, config)

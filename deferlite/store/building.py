@@ -73,6 +73,11 @@ def advance(transaction: Transaction, *, build_id: str, state: BuildState, build
     return told(transaction, build_id)
 
 
+def describe(transaction: Transaction, *, build_id: str, message: str) -> Build:
+    transaction.run(SQL["describe"], {"id": build_id, "message": message})
+    return told(transaction, build_id)
+
+
 def fail(transaction: Transaction, *, build_id: str, error: str) -> Build:
     build = read(transaction, build_id)
     where = {"id": build_id, "now": transaction.now}

@@ -58,6 +58,10 @@ class Builds:
         """
         return await self._database.write(partial(building.advance, build_id=build_id, state=state, builder=builder))
 
+    async def describe(self, build_id: str, message: str) -> Build:
+        """The commit's subject, where it was not known when the build was asked for. Raises NotFound."""
+        return await self._database.write(partial(building.describe, build_id=build_id, message=message))
+
     async def fail(self, build_id: str, error: str) -> Build:
         """End it as failed; ``error`` says what to mend. Raises NotFound; Conflict if it has ended already."""
         return await self._database.write(partial(building.fail, build_id=build_id, error=error))

@@ -52,9 +52,9 @@ class Workshop:
         config = EnvironmentConfig(repository=path, build=BuildSettings(**build), **settings)
         await self.store.environments.apply(name, config, f"{name}.toml")
 
-    async def request(self, commit: str | None, name: str = "shop") -> Build:
+    async def request(self, commit: str | None, name: str = "shop", message: str = "a change") -> Build:
         return await self.store.builds.request(
-            name, commit=commit, branch="main", message="a change", trigger=Trigger.COMMIT
+            name, commit=commit, branch="main", message=message, trigger=Trigger.COMMIT
         )
 
     async def build(self, repository: Repository, name: str = "shop", **settings: Any) -> Build:

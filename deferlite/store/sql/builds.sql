@@ -47,6 +47,9 @@ SELECT id FROM builds WHERE finished_at IS NULL AND state != 'created' ORDER BY 
 UPDATE builds SET state = :state, started_at = coalesce(started_at, :now), builder = coalesce(:builder, builder)
 WHERE id = :id AND state = :from;
 
+-- name: describe
+UPDATE builds SET message = :message WHERE id = :id AND message = '';
+
 -- name: open_step
 INSERT INTO build_steps (build_id, position, state, started_at)
 SELECT :id, count(*), :state, :now FROM build_steps WHERE build_id = :id;
