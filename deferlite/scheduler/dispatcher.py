@@ -99,7 +99,7 @@ class Dispatcher:
 
     async def _claim_loop(self, executor: Executor) -> None:
         while True:
-            for build_id in await self._lanes.refresh():
+            for build_id in await self._lanes.refresh(self._busy):
                 await executor.release(build_id)
             await self._warm(executor)
             self._resume_parents()
@@ -109,6 +109,9 @@ class Dispatcher:
                 if self._claiming:
                     await self._cancel_excess()
                 await self._claim_bell.wait()
+
+    def _busy(self) -> set[str]:
+        return {claimed.environment for claimed, _ in self._running.values()}
 
     async def _warm(self, executor: Executor) -> None:
         for environment, build_id in self._lanes.fresh_builds():

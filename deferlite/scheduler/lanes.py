@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Set
 
 import anyio.to_thread
 import msgspec
@@ -27,6 +28,7 @@ class LaneKeeper:
         self._store = store
         self._slots = slots
         self._stale: set[str] = set()
+        self._leaving: set[str] = set()
         self._live: dict[str, str] = {}
         self._fresh: dict[str, str] = {}
         self._builds: dict[str, KnownBuild] = {}
@@ -39,8 +41,11 @@ class LaneKeeper:
     async def load(self) -> None:
         self._stale.update(environment.name for environment in await self._store.environments.list())
 
-    async def refresh(self) -> list[str]:
-        """Read again what is stale; the builds that are not live any more."""
+    async def refresh(self, busy: Callable[[], Set[str]]) -> list[str]:
+        """Read again what is stale; the builds that are not live any more.
+
+        ``busy`` names the environments that still have something running: retired ones are forgotten after it.
+        """
         released = []
         while self._stale:
             environment = await self._store.environments.get(self._stale.pop())
@@ -49,6 +54,10 @@ class LaneKeeper:
             if previous is not None and previous != self._live.get(environment.name):
                 self._builds.pop(previous, None)
                 released.append(previous)
+        for name in self._leaving - busy() if self._leaving else ():
+            self._leaving.discard(name)
+            self._slots.lanes.pop(name, None)
+            self._variables.pop(name, None)
         return released
 
     def fresh_builds(self) -> list[tuple[str, str]]:
@@ -75,7 +84,9 @@ class LaneKeeper:
         if environment.state is EnvironmentState.RETIRED or config is None or environment.live_build_id is None:
             self._live.pop(name, None)
             lane.hopeful.clear()
+            self._leaving.add(name)
             return
+        self._leaving.discard(name)
         if self._live.get(name) != environment.live_build_id:
             self._live[name] = self._fresh[name] = environment.live_build_id
         # In this order: every heir is in the list.

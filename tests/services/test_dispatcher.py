@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from deferlite.model.environment import EnvironmentConfig, RunSettings
@@ -204,3 +205,18 @@ async def test_a_retired_environment_runs_nothing_and_comes_back(world: World) -
     await world.store.environments.apply("shop", config, "shop.toml")
     execution_id = await world.enqueue("f")
     await world.executor.until(lambda: execution_id in world.executor.orders)
+
+
+async def test_a_retired_environment_is_forgotten_once_its_last_execution_has_ended(world: World) -> None:
+    await world.publish(f=FunctionOptions())
+    execution_id = await world.enqueue("f")
+    await world.executor.until(lambda: execution_id in world.executor.orders)
+    lanes = world.executor.dispatcher._slots.lanes
+    await world.store.environments.retire("shop")
+    await anyio.wait_all_tasks_blocked()
+    assert "shop" in lanes
+    world.executor.end(execution_id)
+    await world.until_state(execution_id, State.SUCCEED)
+    with anyio.fail_after(PATIENCE):
+        while "shop" in lanes:
+            await anyio.lowlevel.checkpoint()
