@@ -20,10 +20,11 @@ from deferlite.builder.sources import Sources
 from deferlite.builder.tidying import Tidying
 from deferlite.builder.trash import Trash
 from deferlite.bus import Bell, Bus
-from deferlite.model.build import CANCELLED, Build, BuildState, Trigger
+from deferlite.model.build import CANCELLED, Build, BuildState, Trigger, overtaken_by
 from deferlite.model.clock import Clock
 from deferlite.model.errors import Conflict, DeferliteError, NotFound, StoreError, WorldError
 from deferlite.model.events import BuildCancelRequested, BuildRequested
+from deferlite.model.words import plural
 from deferlite.sandbox.levels import SandboxStatus
 from deferlite.store import Store
 
@@ -82,7 +83,7 @@ class BuildService:
         ):
             left = await anyio.to_thread.run_sync(remove_leftovers, self._layout)
             if left:
-                log.info("removed %d folders that unfinished builds left", len(left))
+                log.info("removed %s that unfinished builds left", plural(len(left), "folder"))
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(Tidying(self._store, self._bus, self._layout, self._trash).run)
                 self._bell.ring()
@@ -155,7 +156,7 @@ class BuildService:
                 error = await self._attempt(build, progress)
             if job.overtaken_by is not None and job.scope.cancelled_caught and not job.unwanted:
                 newer = job.overtaken_by
-                error = f"overtaken by build {newer.number} ({(newer.commit or 'worktree')[:12]})"
+                error = overtaken_by(newer.number, newer.commit or "worktree")
             if error is not None:
                 progress.failed(error)
             tasks.cancel_scope.cancel()

@@ -41,9 +41,9 @@ class Twins:
     async def take_over(self, build: Build, inputs: str, folder: BuildFolder, progress: Progress) -> Manifest | None:
         """Fill ``folder`` from an earlier build of the same environment; None: there is none to be had.
 
-        A person who asks for a build gets one: what the file does not name may have changed.
+        A person who asks for the newest commit once more gets a build: what the file does not name may have changed.
         """
-        if not inputs or build.trigger is Trigger.MANUAL:
+        if not inputs or await self._is_once_more(build):
             return None
         older = await self._find(build, inputs)
         if older is None:
@@ -55,6 +55,13 @@ class Twins:
             for state in (BuildState.INSTALLING, BuildState.COMPILING):
                 await self._store.builds.advance(build.id, state)
         return manifest
+
+    async def _is_once_more(self, build: Build) -> bool:
+        if build.trigger is not Trigger.MANUAL:
+            return False
+        followed = await self._store.builds.newest_followed(build.environment)
+        before = await self._store.builds.list(build.environment, 1, before_number=build.number)
+        return build.commit in [one.commit for one in (followed, *before) if one is not None]
 
     async def _find(self, build: Build, inputs: str) -> Build | None:
         siblings = self._layout.builds / build.environment

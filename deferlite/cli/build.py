@@ -13,8 +13,8 @@ from deferlite.cli.output import print_json, say
 
 @click.command()
 @click.argument("words", nargs=-1, required=True, metavar="ENV | cancel BUILD")
-@click.option("--commit", metavar="SHA", help="This commit, and not the followed one; its first signs are enough.")
-@click.option("--wait", is_flag=True, help="Print the log until the build has ended; exit 1 if it failed.")
+@click.option("--commit", metavar="SHA", help="This commit, and not the followed one.")
+@click.option("--wait", is_flag=True, help="Print the log until it ends; exit 1 unless it is good, and not held.")
 @json_option
 @server_option
 @click.pass_context
@@ -24,7 +24,10 @@ def command(
     """Build an environment now, or cancel a build.
 
     Builds the commit that the environment follows. With --commit another one: the environment then holds there until
-    the next commit, or `deferlite rollback ENV --resume`. Prints the new build's id.
+    the next commit, or `deferlite rollback ENV --resume`. SHA is a commit's SHA, the first signs of one, or what git
+    understands, such as a branch, a tag or main~1. Prints the new build's id.
+
+    With --wait the exit code is 1, too, for a build that is held: it is not live until `deferlite promote ENV`.
 
     `build cancel` takes a build's id, ENV#NUMBER, or ENV for all of its builds that have not ended.
     """

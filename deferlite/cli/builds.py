@@ -10,7 +10,7 @@ import click
 from deferlite.cli.client import Server
 from deferlite.cli.errors import Failure
 from deferlite.cli.following import change_lines, finding_line, name_of, print_build_log, stage_line, state_of
-from deferlite.cli.options import environment_of, id_of, json_option, server_option
+from deferlite.cli.options import environment_of, json_option, server_option
 from deferlite.cli.output import age, lasted, print_fields, print_json, print_line, print_table, say
 from deferlite.model.ids import InvalidId, is_environment_name, parse_id
 
@@ -27,8 +27,8 @@ def command(
 ) -> None:
     """List an environment's builds, show one, print its log, or cancel it.
 
-    BUILD is a build's id, or ENV#NUMBER as the list shows it; for cancel also ENV, which is all of its builds that
-    have not ended. Following a build that fails ends with exit code 1.
+    BUILD is a build's id, or ENV#NUMBER as the list shows it. It may be ENV: its newest build, and for cancel all of
+    its builds that have not ended. Following a build that fails ends with exit code 1.
     """
     match words:
         case (environment,):
@@ -80,7 +80,7 @@ def _show(server: Server, build: dict[str, Any], as_json: bool) -> None:
     for title, lines in (
         ("stages", list(map(_stage, build["steps"]))),
         (_since(build), list(change_lines(build))),
-        ("breaks", list(map(finding_line, build["findings"]))),
+        ("newly broken", list(map(finding_line, build["findings"]))),
     ):
         if lines:
             click.echo(f"\n{title}:")
@@ -112,15 +112,20 @@ def _since(build: dict[str, Any]) -> str:
 
 
 def _read(ctx: click.Context, server: Server, text: str) -> dict[str, Any]:
-    build: dict[str, Any] = server.get(f"/builds/{find_build(ctx, server, text)}")["data"]
-    return build
+    """The build that ``text`` names; for an environment its newest."""
+    if not _is_environment(text):
+        build: dict[str, Any] = server.get(f"/builds/{find_build(ctx, server, text)}")["data"]
+        return build
+    for newest in server.get(f"/environments/{text}/builds", {"limit": 1})["data"]:
+        return dict(newest)
+    raise Failure(f"{text} has no build yet")
 
 
 def find_build(ctx: click.Context, server: Server, text: str) -> str:
     """The id of the build that ``text`` names: an id itself, or ``ENV#NUMBER``."""
     environment, hash_sign, number = text.rpartition("#")
-    if not hash_sign:
-        return id_of(text)
+    if not hash_sign and _is_id(text):
+        return parse_id(text)
     if not (environment and number.isdecimal()):
         raise click.UsageError(f"{text!r} is not a build: write its id, or ENV#NUMBER", ctx)
     query = {"limit": 1, "before": int(number) + 1}
@@ -150,7 +155,7 @@ def cancel_builds(ctx: click.Context, server: Server, text: str, as_json: bool) 
 
 
 def _to_cancel(ctx: click.Context, server: Server, text: str) -> list[str]:
-    if not is_environment_name(text) or _is_id(text):
+    if not _is_environment(text):
         return [find_build(ctx, server, text)]
     builds = server.get(f"/environments/{text}/builds", {"limit": 20})["data"]
     # The newest first: else the end of one would start the next.
@@ -158,6 +163,11 @@ def _to_cancel(ctx: click.Context, server: Server, text: str) -> list[str]:
     if not running:
         raise Failure(f"{text} has no build that runs or waits")
     return running
+
+
+def _is_environment(text: str) -> bool:
+    """Whether ``text`` can be an environment's name, and is no id."""
+    return is_environment_name(text) and not _is_id(text)
 
 
 def _is_id(text: str) -> bool:

@@ -20,8 +20,8 @@ from deferlite.web import words
 def command(server: Server, as_json: bool, retired: bool) -> None:
     """List the environments, and under each its previews.
 
-    Live build and queue of each; what is wrong with a file, and branches that no preview has a place for, are told
-    on stderr.
+    Live build and queue of each. Told on stderr: what is wrong with a file, builds that are held, environments that
+    stay at a build, branches that no preview has a place for.
     """
     environments = _grouped(server.get("/environments", {"retired": 1 if retired else None})["data"])
     if as_json:
@@ -35,8 +35,21 @@ def command(server: Server, as_json: bool, retired: bool) -> None:
         for line in "\n".join(environment[key] or "" for key in ("error", "problem", "note")).split("\n"):
             if line:
                 say(f"{environment['name']}: {line}")
+        _tell_waiting(environment)
     if not environments:
         say(f"no environments yet: put a file into {server.home / 'environments'}, or run `deferlite init`")
+
+
+def _tell_waiting(environment: dict[str, Any]) -> None:
+    """What a person has to do before a newer build is live."""
+    name, held = environment["name"], next((build for build in environment["last_builds"] if build["held"]), None)
+    if environment["state"] == "retired":
+        return
+    if held:
+        say(f"{name}: build #{held['number']} is held: `deferlite promote {name}` makes it live")
+    if environment["pinned"] and environment["live_build"]:
+        until = f"until the next commit, or `deferlite rollback {name} --resume`"
+        say(f"{name}: stays at build #{environment['live_build']['number']} {until}")
 
 
 def _grouped(environments: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -67,5 +80,11 @@ def _row(environment: dict[str, Any]) -> tuple[str, ...]:
 
 def _state(environment: dict[str, Any]) -> str:
     newest = next(map(state_of, environment["last_builds"]), None)
-    retired, live = environment["state"] == "retired", environment["live_build"] is not None
-    return words.environment_word(retired, environment["error"], environment["problem"], newest, live)
+    return words.environment_word(
+        retired=environment["state"] == "retired",
+        error=environment["error"],
+        problem=environment["problem"],
+        newest=newest,
+        live=environment["live_build"] is not None,
+        pinned=environment["pinned"],
+    )

@@ -12,6 +12,8 @@ import click
 from deferlite.cli.client import Server
 from deferlite.cli.errors import Failure, NoServer
 from deferlite.cli.output import Underway, lasted, print_json, print_log, say
+from deferlite.model.build import build_word
+from deferlite.model.words import plural
 from deferlite.web import words
 
 _TAIL = 20
@@ -19,7 +21,7 @@ _TAIL = 20
 
 def state_of(build: dict[str, Any]) -> str:
     """What became of it, in one word."""
-    return words.build_word(build["state"], build["live"], build["held"], build["error"])
+    return build_word(build["state"], build["live"], build["held"], build["error"])
 
 
 def name_of(build: dict[str, Any]) -> str:
@@ -115,15 +117,21 @@ def _tell_tail(lines: list[str], error: str) -> None:
 def refuse_failed(build: dict[str, Any]) -> None:
     """Raises Failure for a build that failed."""
     if build["state"] == "failed":
-        what = "was cancelled" if state_of(build) == "cancelled" else f"failed: {build['error']}"
+        what = f"failed: {build['error']}" if state_of(build) == "failed" else f"was {build['error']}"
         raise Failure(f"{name_of(build)} {what}")
 
 
 def tell_outcome(build: dict[str, Any]) -> None:
-    """What became of a build that has ended well."""
+    """What became of a build that has ended well.
+
+    Raises:
+        Failure: it is held; what was asked for does not serve.
+    """
     if build["held"]:
-        _warn(f"{name_of(build)} is held and not live: `deferlite promote {build['environment']}` makes it live")
-    elif build["live"]:
+        tell_findings(build)
+        cure = f"`deferlite promote {build['environment']}` makes it live"
+        raise Failure(f"{name_of(build)} is held and not live: {cure}")
+    if build["live"]:
         say(f"{build['environment']} is live on build #{build['number']} ({short(build)})")
     else:
         say(f"{name_of(build)} is good, and another build is live by now")
@@ -137,7 +145,7 @@ def tell_findings(build: dict[str, Any]) -> None:
 
 
 def finding_line(finding: dict[str, Any]) -> str:
-    return f"{finding['function']}, {words.plural(finding['executions'], 'execution')}: {finding['reason']}"
+    return f"{finding['function']}, {plural(finding['executions'], 'execution')}: {finding['reason']}"
 
 
 def change_lines(build: dict[str, Any]) -> Iterator[str]:
@@ -146,7 +154,7 @@ def change_lines(build: dict[str, Any]) -> Iterator[str]:
     for commit in changes.get("commits", ()):
         yield f"{commit['id'][:8]}  {commit['subject']}" + (f"  ({commit['author']})" if commit["author"] else "")
     if more := changes.get("more_commits"):
-        yield f"and {words.plural(more, 'commit')} before"
+        yield f"and {plural(more, 'commit')} before"
     for each in changes.get("functions", ()):
         before, after = each.get("before", ""), each.get("after", "")
         yield f"{each['kind']:<10}{each['name']}" + (f"  {before} -> {after}" if before or after else "")

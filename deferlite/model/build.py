@@ -50,6 +50,10 @@ CANCELLED = "cancelled"
 """The error of a build that somebody cancelled."""
 
 
+OVERTAKEN = "overtaken by build "
+"""The error of a build that a newer one made needless begins so."""
+
+
 RETIRED = "the environment was retired before this build had ended"
 """The error of a build whose preview went away: if it comes back, the watcher asks for another one."""
 
@@ -101,3 +105,21 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     """What it changed of the build that was live when it was made; None before it was made, and for the first one."""
     findings: tuple[Finding, ...] = ()
     """What it breaks of the executions that waited when it was made, or last went live."""
+
+
+def overtaken_by(number: int, commit: str) -> str:
+    """The error of a build that build ``number`` of ``commit`` made needless."""
+    return f"{OVERTAKEN}{number} ({commit[:12]})"
+
+
+def build_word(state: str, live: bool, held: bool, error: str | None) -> str:
+    """What became of a build, in one word."""
+    if live or held:
+        return "live" if live else "held"
+    if error is not None and error.startswith(OVERTAKEN):
+        return "overtaken"
+    return "cancelled" if error == CANCELLED else state
+
+
+def word_of(build: Build) -> str:
+    return build_word(build.state.value, build.live, build.held, build.error)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from deferlite.model import build_checks
 from deferlite.model.environment import EnvironmentConfig, is_remote
 from deferlite.model.environment_checks import RESERVED, Check, Wrong, WrongItems, kind_of
 from deferlite.model.environment_schema import ANY, LATER, REQUIRED, SCHEMA, Schema, cure_unknown, not_yet
@@ -193,8 +194,18 @@ class _Reader:
             self._fault(("preview",), "needs branches, and worktree = true builds no branch", "remove one of the two")
         if not remote and set(good.get("git", {})) - {"submodules"}:
             self._note(("git",), "is not used: the repository is on this machine")
+        self._agree_overrides(good.get("build", {}))
         if "reuse" in run and run.get("isolation") != "reuse":
             self._note(("run", "reuse"), 'is not used without isolation = "reuse"')
+
+    def _agree_overrides(self, build: dict[str, Any]) -> None:
+        # Versions of Node's packages are written in another way.
+        overrides = build.get("overrides", {}) if build.get("runtime") != "node" else {}
+        for name, version in overrides.items():
+            try:
+                build_checks.override(version)
+            except Wrong as wrong:
+                self._fault(("build", "overrides", name), wrong.reason, wrong.cure)
 
     def _say_reserved(self, at: Path, values: Any) -> None:
         for part in at:

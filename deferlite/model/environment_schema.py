@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Union
 
+from deferlite.model import build_checks
 from deferlite.model import environment_checks as checks
 from deferlite.model.environment_checks import Check, suggest
 from deferlite.model.toml_lines import Path
@@ -43,7 +44,7 @@ SCHEMA: Schema = {
         "prebuild": _COMMAND,
         "functions": checks.texts('"shop.jobs"', checks.inside),
         "overrides": checks.text_table('{ "@defer/client" = "2.3.0" }'),
-        "builder": checks.text('"0.4.0rc1"'),
+        "builder": build_checks.builder,
         "breaking": checks.choice("warn", "hold", "ignore"),
         "timeout": _SECOND,
     },

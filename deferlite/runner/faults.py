@@ -73,6 +73,10 @@ def place(file: str, line: int | None, layout: Layout) -> str:
 def _cure(error: BaseException, words: str, layout: Layout) -> str:
     if isinstance(error, SystemExit):
         return f"; code that runs or exits belongs under `{GUARD}`"
+    if isinstance(error, EOFError) and "reading a line" in words:
+        return f"; importing a module must not ask: input() belongs into a function, or under `{GUARD}`"
+    if isinstance(error, KeyError) and _is_of_environ(error.__traceback__):
+        return "; set that variable under [env] in the environment file"
     if isinstance(error, (ImportError, AttributeError)):
         if "partially initialized module" in words:
             return "; modules import each other: move one of the imports into the function that needs it"
@@ -90,6 +94,13 @@ def _cure(error: BaseException, words: str, layout: Layout) -> str:
     if type(error).__name__ == "ImproperlyConfigured" and "DJANGO_SETTINGS_MODULE" in words:
         return "; name the settings module in manage.py, or as DJANGO_SETTINGS_MODULE in [env]"
     return ""
+
+
+def _is_of_environ(trace: TracebackType | None) -> bool:
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    frame = trace.tb_frame if trace is not None else None
+    return frame is not None and (frame.f_globals.get("__name__"), frame.f_code.co_name) == ("os", "__getitem__")
 
 
 def _hiding(layout: Layout) -> str | None:
@@ -110,6 +121,8 @@ def _missing(name: str, layout: Layout) -> str:
     elsewhere = next((f for f in layout.files if f.endswith((f"/{top}.py", f"/{top}/__init__.py"))), None)
     if elsewhere is not None:
         return f"; {layout.relative(elsewhere)} is there, but its folder is none that modules are imported from"
+    if f"{os.environ.get('DJANGO_SETTINGS_MODULE', '')}.".startswith(f"{name}."):
+        return "; name the settings module that is there, in that place or as DJANGO_SETTINGS_MODULE in [env]"
     package = f"{_PACKAGES[top]} (it brings {top})" if top in _PACKAGES else f"the package that has {top}"
     known = (file for mark, file in _DECLARED_IN if os.path.exists(os.path.join(layout.folder, mark)))
     where = next(known, None) or _script(layout) or "a requirements.txt"

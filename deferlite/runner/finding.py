@@ -51,9 +51,9 @@ def discover(request: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
     modules, looked_at = find_modules(layout, list(request["functions"]))
     sys.path[:0] = layout.import_paths()
     imports = Imports(layout, answer.fail, request.get("patience", PATIENCE))
-    settings = find_django(layout) if modules else None
-    if settings is not None:
-        modules += [name for name in start_django(settings, layout, imports) if name not in modules]
+    django = find_django(layout) if modules else None
+    if django is not None:
+        modules += [name for name in start_django(*django, layout, imports) if name not in modules]
     imports.modules(modules)
     functions = collect(modules, layout)
     if not functions:
@@ -63,7 +63,7 @@ def discover(request: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
     return {
         "interpreter": f"{_NAMES.get(kind, kind)} {sys.version.split()[0]}",
         "import_paths": [os.path.relpath(path, layout.folder) for path in layout.import_paths()],
-        "django_settings": settings,
+        "django_settings": django[0] if django is not None else None,
         # Where modules import each other, another order may not work.
         "modules": [name for name in dict.fromkeys([*modules, *sys.modules]) if name in defining],
         "functions": functions,
@@ -76,8 +76,9 @@ def _nothing_found(layout: Layout, modules: list[str], looked_at: int) -> str:
     aside = next((layout.relative(file) for file in layout.left_alone() if _marks(file, layout)), None)
     name = "name the modules" if aside is None else f"name {aside}, which is not searched by itself"
     example = aside or "…"
+    files = "Python file" if looked_at == 1 else "Python files"
     return (
-        f"{node}no background functions found in {looked_at} Python files ({looked}); mark one: {MARK}, "
+        f"{node}no background functions found in {looked_at} {files} ({looked}); mark one: {MARK}, "
         f'or {name}: [build] functions = ["{example}"]'
     )
 

@@ -20,26 +20,26 @@ _CONFIGURATION = re.compile(
 _CONFIGURATION_FILES = ("pyproject.toml", "pytest.ini", "setup.cfg", "tox.ini", "mypy.ini")
 
 
-def find_django(layout: Layout) -> str | None:
-    """The settings module; None where there is no Django.
+def find_django(layout: Layout) -> tuple[str, str] | None:
+    """The settings module, and what names it; None where there is no Django.
 
     The variable DJANGO_SETTINGS_MODULE comes first, then what manage.py, asgi.py or wsgi.py name, then the
     configuration of the tests. The first that is really there is taken.
     """
     named = os.environ.get("DJANGO_SETTINGS_MODULE")
-    found = [named] if named else list(dict.fromkeys(_settings(layout)))
+    found = [(named, "DJANGO_SETTINGS_MODULE in [env]")] if named else list(_settings(layout))
     if not found or importlib.util.find_spec("django") is None:
         return None
-    return next((name for name in found if layout.locate(name) is not None), found[0])
+    return next((one for one in found if layout.locate(one[0]) is not None), found[0])
 
 
-def _settings(layout: Layout) -> Iterator[str]:
+def _settings(layout: Layout) -> Iterator[tuple[str, str]]:
     programs = [layout.manage] if layout.manage is not None else []
     programs += [*layout.named("asgi.py", "wsgi.py")]
     for path in programs:
-        yield from _PROGRAMS.findall(_text(path))
+        yield from ((found, layout.relative(path)) for found in _PROGRAMS.findall(_text(path)))
     for name in _CONFIGURATION_FILES:
-        yield from _CONFIGURATION.findall(_text(os.path.join(layout.folder, name)))
+        yield from ((found, name) for found in _CONFIGURATION.findall(_text(os.path.join(layout.folder, name))))
 
 
 def _text(path: str) -> str:
@@ -50,14 +50,15 @@ def _text(path: str) -> str:
         return ""
 
 
-def start_django(settings: str, layout: Layout, imports: Imports) -> list[str]:
+def start_django(settings: str, named_by: str, layout: Layout, imports: Imports) -> list[str]:
     """Set it up and return the names of its apps' ``tasks`` modules that mark functions.
 
     Raises:
         ProjectError: the settings or an app cannot be loaded.
     """
     os.environ["DJANGO_SETTINGS_MODULE"] = settings
-    imports.carry_out(f"set up Django with {settings}", lambda: importlib.import_module("django").setup())
+    doing = f"set up Django with {settings}, which {named_by} names"
+    imports.carry_out(doing, lambda: importlib.import_module("django").setup())
     found: list[str] = []
     imports.carry_out("look for the tasks of the apps", lambda: found.extend(_tasks(layout)))
     return found

@@ -23,7 +23,7 @@ def collect(imported: list[str], layout: Layout) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     seen: set[int] = set()
     for name, module in _modules(imported, layout):
-        for attribute, thing in _things(module):
+        for attribute, thing in _things(module, layout):
             if id(thing) not in seen and _is_background(thing):
                 seen.add(id(thing))
                 _add(found, describe(thing, name, attribute, layout))
@@ -51,31 +51,32 @@ def _modules(imported: list[str], layout: Layout) -> Iterator[tuple[str, ModuleT
             yield name, module
 
 
-def _things(module: ModuleType) -> Iterator[tuple[str, object]]:
+def _things(module: ModuleType, layout: Layout) -> Iterator[tuple[str, object]]:
     """What a module has, and what the classes written in it have, by the names to reach it."""
     for attribute, thing in sorted(vars(module).items()):
         yield attribute, thing
         if issubclass(type(thing), type) and vars(thing).get("__module__") == module.__name__:
-            yield from _members(attribute, thing, _DEEPEST_CLASS)
+            yield from _members(attribute, thing, _DEEPEST_CLASS, layout)
 
 
-def _members(path: str, owner: Any, depth: int) -> Iterator[tuple[str, object]]:
+def _members(path: str, owner: Any, depth: int, layout: Layout) -> Iterator[tuple[str, object]]:
     for name, member in tuple(vars(owner).items()):
         thing = member.__func__ if isinstance(member, (staticmethod, classmethod)) else member
         if _is_background(thing):
-            _check_member(f"{path}.{name}", member, thing)
+            _check_member(f"{path}.{name}", member, thing, layout)
             yield f"{path}.{name}", thing
         elif issubclass(type(thing), type) and depth and thing.__qualname__ == f"{path}.{name}":
-            yield from _members(f"{path}.{name}", thing, depth - 1)
+            yield from _members(f"{path}.{name}", thing, depth - 1, layout)
 
 
-def _check_member(path: str, member: object, thing: Any) -> None:
+def _check_member(path: str, member: object, thing: Any, layout: Layout) -> None:
     """Raise for methods: a runner has no object, and no class, to call them on."""
     code = getattr(inspect.unwrap(thing.__fn__), "__code__", None)
     first = code.co_varnames[:1] if code is not None and code.co_argcount else ()
     if isinstance(member, classmethod) or (not isinstance(member, staticmethod) and first in (("self",), ("cls",))):
+        where = f" ({layout.relative(code.co_filename)}, line {code.co_firstlineno})" if code is not None else ""
         raise ProjectError(
-            f"{path} is a method, which cannot be a background function: mark a function or a @staticmethod"
+            f"{path}{where} is a method, which cannot be a background function: mark a function or a @staticmethod"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import itertools
 import os
 import sys
 from collections.abc import Iterator, Set
@@ -13,6 +14,7 @@ from deferlite.runner.layout import Layout, ProjectError
 LARGEST_SOURCE = 1024 * 1024
 """Bytes. What is longer was generated, and reading it as Python takes seconds."""
 _MOST_SOURCES = 64 * 1024
+_NAMED = 5
 
 
 def marking(sources: list[str], layout: Layout) -> list[str]:
@@ -114,7 +116,9 @@ def find_modules(layout: Layout, wanted: list[str]) -> tuple[list[str], int]:
     for name in wanted or [layout.folder, *layout.outside]:
         path = layout.find(name)
         if path is None and not _is_module(name, layout):
-            raise ProjectError(f"[build] functions names {name}, which is not in the project")
+            there = [layout.relative(source) for source in itertools.islice(layout.sources(layout.folder), _NAMED)]
+            listed = f"; there are, for example: {', '.join(there)}" if there else ""
+            raise ProjectError(f"[build] functions names {name}, which is not in the project{listed}")
         is_folder = path is not None and os.path.isdir(path)
         sources = list(layout.sources(path)) if path is not None and is_folder else []
         modules += map(layout.module_name, marking(sources, layout))

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from deferlite.model.build import BUILD_TRANSITIONS, CANCELLED, Build, BuildState, Trigger
+from deferlite.model.build import BUILD_TRANSITIONS, CANCELLED, Build, BuildState, Trigger, overtaken_by, word_of
 from deferlite.model.changes import Changes, Finding
 from deferlite.model.environment import EnvironmentConfig, EnvironmentState
 from deferlite.model.errors import Conflict, NotFound
@@ -40,8 +40,7 @@ def request(
         raise Conflict(f'environment "{environment}" {reason}')
     aside = _is_aside(transaction, environment, decode_config(config), trigger, commit)
     number = transaction.all(SQL["newest_number"], (environment,))[0][0] + 1
-    overtaken = f"overtaken by build {number} ({commit[:12] if commit else 'no commit'})"
-    fail_not_started(transaction, environment, overtaken, aside=aside)
+    fail_not_started(transaction, environment, overtaken_by(number, commit or "no commit"), aside=aside)
     id = new_id(transaction.now)
     transaction.run(
         SQL["insert"],
@@ -82,7 +81,7 @@ def fail(transaction: Transaction, *, build_id: str, error: str) -> Build:
     build = read(transaction, build_id)
     where = {"id": build_id, "now": transaction.now}
     if transaction.run(SQL["fail"], where | {"error": error}) == 0:
-        raise Conflict(f'build {build.number} of {build.environment} has ended already: "{build.state}"')
+        raise Conflict(f'build {build.number} of {build.environment} has ended already: "{word_of(build)}"')
     transaction.run(SQL["close_step"], where)
     return told(transaction, build_id)
 
@@ -142,7 +141,7 @@ def cancel(transaction: Transaction, *, build_id: str) -> Build:
     if build.state is BuildState.CREATED:
         return fail(transaction, build_id=build_id, error=CANCELLED)
     if build.finished_at is not None:
-        raise Conflict(f'build {build.number} of {build.environment} has ended already: "{build.state}"')
+        raise Conflict(f'build {build.number} of {build.environment} has ended already: "{word_of(build)}"')
     transaction.publish(BuildCancelRequested(environment=build.environment, build_id=build_id))
     return build
 

@@ -121,13 +121,14 @@ async def request_build(services: Services, environment: Environment, commit: st
     """Ask for a build of what the environment follows now, or of another ``commit``, as a person names it.
 
     Raises:
-        Conflict: its repository was never read, or it cannot be built now.
+        Conflict: its file has never been good, its repository was never read, or it cannot be built now.
         ApiError: 400, there is no such commit; 503, the repository cannot be asked.
     """
     followed = await services.store.builds.newest_followed(environment.name)
     if followed is None or environment.config is None:
+        unread = "its repository has not been read yet; see its page or the log"
         raise Conflict(
-            f"{environment.name} has no build to repeat: its repository has not been read yet; see its page or the log"
+            f"{environment.name} has no build to repeat: {environment.error or environment.problem or unread}"
         )
     chosen, branch, message = followed.commit, followed.branch, followed.message
     if commit is not None:

@@ -14,7 +14,9 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from deferlite.model.build import word_of
 from deferlite.model.clock import SECOND, to_rfc3339
+from deferlite.model.words import plural
 from deferlite.web import words
 
 _HERE = Path(__file__).parent
@@ -92,9 +94,9 @@ def templates() -> jinja2.Environment:
         "exact": words.exact,
         "clock": lambda moment: to_rfc3339(moment)[11:23],
         "size": size,
-        "word": words.word_of,
+        "word": word_of,
     }
-    environment.globals["plural"] = words.plural
+    environment.globals["plural"] = plural
     environment.globals["static"] = _static_address
     return environment
 

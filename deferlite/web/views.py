@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from deferlite.model.binding import signature
-from deferlite.model.build import CANCELLED, Build, BuildState
+from deferlite.model.build import Build, BuildState, word_of
 from deferlite.model.clock import SECOND
 from deferlite.model.environment import WHY_ENDED, Environment, EnvironmentState
 from deferlite.model.execution import TERMINAL, ErrorCode, ErrorObject, Execution, LogLine, State
@@ -68,8 +68,14 @@ class EnvironmentRow(Counted, frozen=True, kw_only=True):
     @property
     def state(self) -> str:
         here, live = self.environment, self.live is not None
-        newest = words.word_of(self.newest) if self.newest else None
-        return words.environment_word(here.state == "retired", here.error, here.problem, newest, live)
+        return words.environment_word(
+            retired=here.state == "retired",
+            error=here.error,
+            problem=here.problem,
+            newest=word_of(self.newest) if self.newest else None,
+            live=live,
+            pinned=here.pinned,
+        )
 
     @property
     def previews_by_state(self) -> list[tuple[str, int]]:
@@ -219,7 +225,7 @@ async def build(services: Services, id: str, after: int) -> dict[str, Any]:
 
 async def _tail(services: Services, build: Build) -> list[LogLine]:
     """The last lines of the stage that failed, where the error does not show them itself."""
-    if build.state is not BuildState.FAILED or build.error == CANCELLED or not build.steps:
+    if word_of(build) != "failed" or not build.steps:
         return []
     lines = await services.store.logs.build_tail(build.id, build.steps[-1].started_at, TAIL)
     said = (build.error or "").splitlines()

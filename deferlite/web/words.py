@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from deferlite.model.build import CANCELLED, Build
-
 _UNITS = ((90.0, 1.0, "s"), (5400.0, 60.0, "m"), (129600.0, 3600.0, "h"), (float("inf"), 86400.0, "d"))
 """Below so many seconds: the unit in seconds, its letter."""
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]+[0-~]|[@-Z\\-_])")
@@ -36,33 +34,26 @@ def exact(seconds: float) -> str:
     return f"{hours}h {minutes:02}m" if hours else f"{minutes}m {rest:02}s"
 
 
-def build_word(state: str, live: bool, held: bool, error: str | None) -> str:
-    """What became of a build, in one word."""
-    if live or held:
-        return "live" if live else "held"
-    return "cancelled" if error == CANCELLED else state
+def environment_word(
+    *, retired: bool, error: str | None, problem: str | None, newest: str | None, live: bool, pinned: bool
+) -> str:
+    """What an environment's file and its builds come to; ``newest``: the word of the newest build.
 
-
-def word_of(build: Build) -> str:
-    return build_word(build.state.value, build.live, build.held, build.error)
-
-
-def environment_word(retired: bool, error: str | None, problem: str | None, newest: str | None, live: bool) -> str:
-    """What an environment's file and its builds come to; ``newest``: the word of the newest build."""
+    ``live, stays``: a rollback, or a build of a commit that a person named, holds it there.
+    """
     if retired:
         return "retired"
-    if error or problem:
-        return "broken file" if error else "no repository"
+    if error:
+        return "broken file"
+    if problem:
+        return "live, no repository" if live else "no repository"
     if newest in ("failed", "held"):
         return f"build {newest}"
-    if newest not in (None, "live", "succeed", "cancelled"):
+    if newest not in (None, "live", "succeed", "cancelled", "overtaken"):
         return "building"
-    return "live" if live else "no build"
-
-
-def plural(count: int, word: str) -> str:
-    """``1 build``, ``1,200 builds``."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
+    if live:
+        return "live, stays" if pinned else "live"
+    return "no build"
 
 
 def plain(text: str) -> str:

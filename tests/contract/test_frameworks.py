@@ -147,6 +147,10 @@ def test_ways_to_name_djangos_settings(discover: Discovery, way: str) -> None:
 
 BROKEN = {
     "no settings": (SMALL, ["ImproperlyConfigured", "shop/tasks.py, line 1", "DJANGO_SETTINGS_MODULE in [env]"]),
+    "settings that are not there": (
+        {**SMALL, "site/manage.py": MANAGE.format(settings="nope.settings")},
+        ["with nope.settings, which site/manage.py names: ModuleNotFoundError", "; name the settings module that is"],
+    ),
     "settings that fail": (
         {**SMALL, "manage.py": MANAGE.format(settings="conf"), "conf.py": "\nimport nosuchthing\n"},
         ["set up Django with conf", "nosuchthing", "conf.py, line 2"],

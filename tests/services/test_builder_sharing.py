@@ -107,6 +107,22 @@ async def test_a_person_who_asks_for_a_build_gets_one(shop: Workshop) -> None:
     assert again.state is BuildState.SUCCEED and "taken over" not in await shop.log(again)
 
 
+async def test_a_person_who_asks_for_an_older_commit_gets_its_build(shop: Workshop) -> None:
+    repository = shop.repository({"jobs.py": job()})
+    first = await shop.build(repository)
+    repository.commit("another", {"jobs.py": job("other")})
+    second = await shop.build(repository)
+
+    async def asked(build: Build) -> str:
+        commit = build.commit
+        made = await shop.store.builds.request("shop", commit=commit, branch=None, message="", trigger=Trigger.MANUAL)
+        return await shop.log(await shop.ended(made))
+
+    assert TAKEN_OVER in await asked(first)
+    assert "taken over" not in await asked(first)
+    assert "taken over" not in await asked(second)
+
+
 async def test_a_worktree_is_never_taken_over(shop: Workshop) -> None:
     repository = shop.repository({"jobs.py": job()})
     await shop.build(repository, worktree=True)

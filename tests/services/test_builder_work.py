@@ -313,3 +313,11 @@ async def test_an_end_that_cannot_be_written_is_written_later(shop: Workshop, mo
     monkeypatch.setattr(shop.store.builds, "fail", fail_later)
     build = await shop.build(shop.repository({"main.py": ""}))
     assert (build.state, refused) == (BuildState.FAILED, [])
+
+
+async def test_the_log_names_django_and_that_there_are_no_dependencies(shop: Workshop) -> None:
+    program = "import os\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'conf')\n"
+    files = {"manage.py": program, "conf.py": "", "django/__init__.py": "def setup(): ...\n", "jobs.py": job()}
+    log = await shop.log(await shop.build(shop.repository(files)))
+    assert "no dependencies are named\n" in log
+    assert "found Django: it is set up with conf\n" in log

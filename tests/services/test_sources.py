@@ -130,7 +130,7 @@ async def test_files_of_git_lfs(tmp_path: Path, fetched: Fetched) -> None:
         kept.write_bytes(content)
     tree = await fetched.fetch(shop.path, commit)
     assert (tree / "model" / "there.bin").read_bytes() == contents["there.bin"]
-    assert "1 files kept by Git LFS were taken" in fetched.said
+    assert "copies: 1 file kept by Git LFS" in fetched.said
     assert "files kept by Git LFS are pointers: model/away.bin, model/wrong.bin (2)" in fetched.said
     assert sorted(path.name for path in (tree / "model").iterdir()) == sorted(contents)
     await fetched.fetch(f"file://{shop.path}", commit)

@@ -386,7 +386,7 @@ async def test_cancelling_a_build(world: Any, make_spec: Any) -> None:
     waiting = await world.request()
     cancelled = await world.store.builds.cancel(waiting.id)
     assert (cancelled.state, cancelled.error) == (BuildState.FAILED, CANCELLED)
-    with pytest.raises(Conflict, match='build 1 of shop has ended already: "failed"'):
+    with pytest.raises(Conflict, match='build 1 of shop has ended already: "cancelled"'):
         await world.store.builds.cancel(waiting.id)
     running = await world.request()
     await world.store.builds.advance(running.id, BuildState.STARTED)

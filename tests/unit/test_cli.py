@@ -101,7 +101,7 @@ def test_the_home_may_come_from_the_environment(home: Path) -> None:
         ("environment",),
         ("builds",),
         ("builds", "a", "b", "c"),
-        ("builds", "logs", "staging"),
+        ("builds", "logs", "Staging"),
         ("builds", "../status"),
         ("builds", "show", "Staging#1"),
         ("builds", "cancel", "staging#two"),

@@ -173,7 +173,7 @@ async def test_builds_are_cancelled_by_id_number_or_environment(tmp_path: Path) 
         none = await run("build", "cancel", "production")
         assert (none.exit_code, none.stdout) == (1, "")
         twice = await run("build", "cancel", id)
-        assert twice.exit_code == 1
+        assert twice.exit_code == 1 and 'has ended already: "cancelled"' in twice.stderr
         row = (await run("builds", "production")).stdout.splitlines()[0].split("\t")
         assert row[1] == "cancelled"
         running = await request(store)
@@ -181,6 +181,52 @@ async def test_builds_are_cancelled_by_id_number_or_environment(tmp_path: Path) 
         assert "is being ended" in (await run("build", "cancel", "production")).stderr
         as_json = json.loads((await run("builds", "cancel", running, "--json")).stdout)
         assert as_json[0]["id"] == running
+
+
+async def test_a_newer_commit_overtakes(tmp_path: Path) -> None:
+    async with server(tmp_path) as (store, run):
+        await request(store, "d" * 40)
+        await request(store, "e" * 40)
+        rows = [line.split("\t")[1] for line in (await run("builds", "production")).stdout.splitlines()]
+        assert rows == ["created", "overtaken", "live"]
+
+
+async def test_an_environment_stands_for_its_newest_build(tmp_path: Path) -> None:
+    async with server(tmp_path) as (store, run):
+        newest = await publish(store)
+        assert newest in (await run("builds", "show", "production")).stdout
+        assert (await run("builds", "logs", "production")).exit_code == 0
+        await store.environments.apply("empty", EnvironmentConfig(repository="/srv/shop"), "empty.toml")
+        assert "empty has no build yet" in (await run("builds", "show", "empty")).stderr
+        neither = await run("builds", "show", "Nothing!")
+        assert neither.exit_code == 2 and "ENV#NUMBER" in neither.stderr
+
+
+async def test_a_broken_file_is_why_there_is_no_build(tmp_path: Path) -> None:
+    async with server(tmp_path) as (store, run):
+        await store.environments.reject("broken", "broken.toml, line 1: no", "broken.toml")
+        result = await run("build", "broken")
+        assert result.exit_code == 1 and "broken.toml, line 1: no" in result.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+async def test_waiting_for_a_build_that_is_held_is_a_failure(tmp_path: Path, words: tuple[str, ...]) -> None:
+    bus = Bus()
+    async with server(tmp_path, bus) as (store, run):
+        config = EnvironmentConfig(repository="/srv/shop", build=BuildSettings(breaking="hold"))
+        await store.environments.apply("production", config, "production.toml")
+        await enqueue(store)
+
+        async def work(id: str) -> None:
+            await publish(store, SPECS[1:], build_id=id)
+
+        result = await while_built(run, bus, work, "build", "production", "--wait", *words)
+        assert result.exit_code == 1
+        assert "is held and not live: `deferlite promote production`" in result.stderr
+        assert "warning: hello, 1 execution" in result.stderr
+        assert "is held: `deferlite promote production`" in (await run("environments")).stderr
+        if words:
+            assert json.loads(result.stdout)["held"]
 
 
 async def test_an_environment_may_be_called_as_a_word(tmp_path: Path) -> None:
@@ -202,7 +248,7 @@ async def test_a_held_build_is_promoted(tmp_path: Path) -> None:
         assert listed.stdout.splitlines()[0].split("\t")[1] == "held"
         assert "deferlite promote production" in listed.stderr
         shown = (await run("builds", "show", "production#2")).stdout
-        assert "breaks:" in shown and "hello, 1 execution" in shown
+        assert "newly broken:" in shown and "hello, 1 execution" in shown
         result = await run("promote", "production", "#2")
         assert (result.exit_code, result.stdout.strip()) == (0, id)
         assert "production is live on build #2" in result.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deferlite.model.environment import EnvironmentConfig, Preview, PreviewSettings
-from tests.unit.cli_fixtures import request, server
+from tests.unit.cli_fixtures import publish, request, server
 
 pytestmark = pytest.mark.anyio
 
@@ -44,12 +44,16 @@ async def test_the_state_is_what_file_and_builds_come_to(tmp_path: Path) -> None
             return str((await run("environments", "--retired")).stdout.split("\t")[1])
 
         assert await state() == "live"
+        await publish(store)
+        await store.builds.rollback("production", None)
+        assert await state() == "live, stays"
+        assert "stays at build #1 until" in (await run("environments")).stderr
         build = await request(store)
         assert await state() == "building"
         await store.builds.fail(build, "no")
         assert await state() == "build failed"
         await store.environments.report("production", "it is gone")
-        assert await state() == "no repository"
+        assert await state() == "live, no repository"
         await store.environments.reject("production", "line 1: no", "production.toml")
         assert await state() == "broken file"
         await store.environments.retire("production")

@@ -201,7 +201,8 @@ def test_functions_named_in_the_file_replace_detection(discover: Discovery) -> N
     assert names(discover(files, ["shop"])) == ["one"]
     assert names(discover(files, ["shop/tests"])) == ["two"]
     assert names(discover(files, ["other/jobs.py", "shop.jobs"])) == ["one", "three"]
-    assert "nowhere" in discover(files, ["nowhere"])["error"]
+    there = "not in the project; there are, for example: "
+    assert f"names nowhere, which is {there}" in discover(files, ["nowhere"])["error"]
     assert "no/where" in discover(files, ["no/where"])["error"]
 
 
@@ -253,7 +254,7 @@ WRONG = {
         {"a.py": job(), "b.py": "\n" + job()},
         ['two background functions are named "job"', "a.py, line 3", "b.py, line 4"],
     ),
-    "no functions": ({"jobs.py": "print('hello')\n"}, ["no background functions", "1 Python files", "@defer"]),
+    "no functions": ({"jobs.py": "print('hello')\n"}, ["no background functions", "1 Python file (", "@defer"]),
     "a Node project": ({"package.json": "{}", "defer/a.js": ""}, ["Node projects are not built yet"]),
     "an empty project": ({"README": ""}, ["no background functions", "0 Python files"]),
     "no functions in a module": ({"jobs.py": "from deferlite import defer\n"}, ["no background functions", "jobs"]),

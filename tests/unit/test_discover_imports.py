@@ -78,7 +78,7 @@ def test_an_import_that_goes_on_is_left_to(discover: Discovery) -> None:
 
 def test_input_has_ended(discover: Discovery) -> None:
     error = discover({"jobs.py": f"{DEFER}input('name? ')\n"})["error"]
-    assert "EOFError" in error and "jobs.py, line 2" in error
+    assert "EOFError" in error and "jobs.py, line 2" in error and "must not ask" in error and GUARD in error
 
 
 def test_a_forked_process_may_serve(discover: Discovery) -> None:
@@ -121,6 +121,10 @@ FAILURES = {
     "a distribution that is not installed": (
         {"jobs.py": f"{DEFER}from importlib.metadata import version\nversion('nosuchthing')\n"},
         ["PackageNotFoundError", "(jobs.py, line 3); nothing that is installed has that name", "pyproject.toml"],
+    ),
+    "a variable that is not set": (
+        {"jobs.py": f"{DEFER}import os\nos.environ['SHOP_KEY']\n"},
+        ["KeyError: 'SHOP_KEY' (jobs.py, line 3); set that variable under [env] in the environment file"],
     ),
     "a relative import in a root": (
         {"jobs.py": f"{DEFER}from .other import x\n", "other.py": ""},

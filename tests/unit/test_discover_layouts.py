@@ -174,7 +174,7 @@ Same = Jobs
 )
 def test_methods_are_refused(discover: Discovery, method: str) -> None:
     error = discover({"jobs.py": f"{DEFER}class Jobs:\n    {method}\n"})["error"]
-    assert "Jobs.send is a method" in error and "@staticmethod" in error
+    assert "Jobs.send (jobs.py, line 3) is a method" in error and "@staticmethod" in error
 
 
 def test_manage_py_makes_a_root_of_a_folder_that_looks_like_a_package(discover: Discovery) -> None:

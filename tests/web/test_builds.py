@@ -25,7 +25,7 @@ from deferlite.model.environment import (
 )
 from deferlite.model.events import BuildCancelRequested
 from deferlite.model.execution import LogLine, NewExecution
-from deferlite.model.function import FunctionSpec, Manifest
+from deferlite.model.function import FunctionSpec, Manifest, Parameter
 from deferlite.model.ids import new_id
 from deferlite.store import Store
 from deferlite.web.services import Services
@@ -246,11 +246,38 @@ async def test_the_buttons_of_a_build_are_those_that_can_be_pressed(page: httpx.
     assert "badge live" in (await page.get("/environments/production")).text
 
 
+async def test_functions_and_changes_show_one_signature(page: httpx.AsyncClient, store: Store) -> None:
+    build = await ask(store)
+    for state in STEPS:
+        await store.builds.advance(build.id, BuildState(state))
+    parameter = Parameter(name="dry", kind="keyword_only", annotation=None, default="False")
+    spec = FunctionSpec(name="hello", module="jobs", attribute="hello", is_async=False, parameters=(parameter,))
+    manifest = Manifest(runtime="python", interpreter="CPython 3.11.7", modules=("jobs",), functions=(spec,))
+    await store.builds.publish(build.id, manifest)
+    html = (await page.get("/environments/production")).text
+    assert '<code class="quiet">(*, dry=False)</code>' in html and "<ins>(*, dry=False)</ins>" in html
+
+
+async def test_a_live_build_that_changed_nothing_says_nothing(page: httpx.AsyncClient, store: Store) -> None:
+    await publish(store, "hello")
+    assert "What the live build changed" in (await page.get("/environments/production")).text
+    await publish(store, "hello")
+    assert "What the live build changed" not in (await page.get("/environments/production")).text
+
+
+async def test_a_build_that_was_overtaken_has_not_failed(page: httpx.AsyncClient, store: Store) -> None:
+    first = await ask(store)
+    second = await ask(store, "e" * 40)
+    html = (await page.get(f"/builds/{first.id}")).text
+    assert 'badge overtaken"' in html and f"overtaken by build {second.number}" in html
+    assert "note bad" not in html
+
+
 async def test_a_held_build_is_promoted_on_the_page(page: httpx.AsyncClient, store: Store) -> None:
     build = await held(store)
     for path in (f"/builds/{build.id}", "/environments/production"):
         html = (await page.get(path)).text
-        assert ">Promote<" in html and "hello" in html and "1 execution" in html
+        assert ">Promote<" in html and "hello" in html and "1 execution" in html and "Newly broken" in html
     assert 'badge build-held"' in (await page.get("/")).text
     answer = await page.post(f"/builds/{build.id}/promote")
     assert (answer.status_code, answer.headers["location"]) == (303, "/environments/production")
@@ -267,6 +294,7 @@ async def test_a_rollback_is_ended_on_the_page(page: httpx.AsyncClient, store: S
     await page.post(older[1])
     html = (await page.get("/environments/production")).text
     assert ">Resume<" in html and "It stays at build" in html
+    assert 'badge live stays"' in html
     assert "stays at #1" in (await page.get("/")).text
     answer = await page.post("/environments/production/resume")
     assert (answer.status_code, answer.headers["location"]) == (303, "/environments/production")

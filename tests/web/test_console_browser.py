@@ -48,9 +48,12 @@ async def test_an_execution_and_its_log_grow(app: Starlette, services: Services,
     (claimed,) = await stand_in.start("hello")
     await store.logs.append(id, 1, [LogLine(0, "stdout", "first")])
     async with opened(app, services) as (page, address):
+        # Before the first refresh, which comes with the connection.
+        await page.add_init_script(
+            "document.addEventListener('DOMContentLoaded', () => document.getElementById('rerun').focus())"
+        )
         await page.goto(f"{address}/executions/{id}")
         await expect(page.locator("#link")).to_have_text("live")
-        await page.get_by_role("button", name="Run again").focus()
         for n in range(3):
             await store.logs.append(id, 1, [LogLine(0, "stderr", f"more {n}")])
         await expect(page.locator("#log li")).to_have_text(

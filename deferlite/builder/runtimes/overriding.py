@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 
 import msgspec
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from deferlite.builder.plan import Command, Plan
 from deferlite.builder.runtimes.kinds.locks import EXPORTED
 from deferlite.builder.runtimes.kinds.pip import pip_install
 from deferlite.builder.runtimes.kinds.project import normal, requirement
+from deferlite.model.build_checks import specifier_of
 from deferlite.model.errors import BuildError
 
 FILE = "overrides.txt"
@@ -47,12 +47,8 @@ def _requirement(name: str, version: str) -> str:
     found = requirement(name)
     if found is None or found.url or found.marker or found.specifier:
         raise BuildError(f"[build] overrides {name!r} is not the name of a package")
-    wanted = f"=={version}" if version[:1].isalnum() else version
-    try:
-        usable = bool(SpecifierSet(wanted))
-    except InvalidSpecifier:
-        usable = False
-    if not usable:
+    wanted = specifier_of(version)
+    if wanted is None:
         raise BuildError(f'[build] overrides {name} = "{version}" is not a version: write "2.3.0" or ">=2,<3"')
     return f"{name}{wanted}"
 

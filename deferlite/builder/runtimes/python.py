@@ -125,6 +125,8 @@ class PythonRuntime:
         )
         expect(done, "looking for the background functions")
         found = await anyio.to_thread.run_sync(read_found, answer)
+        if found.django_settings is not None:
+            workspace.journal.say(f"found Django: it is set up with {found.django_settings}")
         workspace.journal.say(f"found {len(found.functions)}: {', '.join(one.name for one in found.functions)}")
         launch = Launch(
             venv=str(installed.venv.relative_to(self._layout.home)),

@@ -51,7 +51,7 @@ def _without_dependencies(project: Project, plan: Plan, unknown: list[str]) -> P
         )
     if project.has("package.json"):
         plan = noted(plan, "package.json is not looked at: Node projects are not built yet")
-    return noted(plan, f"no dependencies: there is none of {ORDER}")
+    return noted(plan, "no dependencies are named")
 
 
 def _custom(plan: Plan, install: str) -> Plan:

@@ -17,6 +17,7 @@ from deferlite.builder.sources.lfs import MOST_NAMED, place_large_files
 from deferlite.builder.sources.mirror import mirror_of
 from deferlite.model.environment import EnvironmentConfig, is_remote
 from deferlite.model.errors import BuildError, WorldError
+from deferlite.model.words import plural
 from deferlite.sandbox import git
 from deferlite.sandbox.access import Access, access_of, address_of
 from deferlite.sandbox.refs import commits_of_names
@@ -65,7 +66,7 @@ async def _copy(config: EnvironmentConfig, destination: Path, say: Say) -> None:
         raise BuildError(f"worktree = true needs a checkout, and {checkout.path} is a bare repository")
     files = await git.worktree_files(checkout.top, submodules=config.git.submodules)
     copied = await anyio.to_thread.run_sync(copy_files, checkout.top, files.names, destination)
-    say(f"copied {copied} files of {checkout.path} as they stand")
+    say(f"copied {plural(copied, 'file')} of {checkout.path} as they stand")
     if files.absent:
         listed = ", ".join(map(git.plain, files.absent[:MOST_NAMED]))
         say(f"submodules that are not checked out are left out: {listed}: git submodule update --init --recursive")
@@ -152,7 +153,6 @@ def project_folder(source: Path, directory: str) -> Path:
         raise BuildError(f'directory = "{directory}" leads out of the repository')
     if not project.is_dir():
         there = ", ".join(sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] != ".")[:10])
-        raise BuildError(
-            f'directory = "{directory}" is not in this commit' + (f"; its folders are: {there}" if there else "")
-        )
+        known = f"; its folders are: {there}" if there else ", which has no folders"
+        raise BuildError(f'directory = "{directory}" is not in this commit{known}')
     return source / project.relative_to(root)

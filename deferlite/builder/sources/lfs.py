@@ -15,6 +15,7 @@ import msgspec
 from anyio.from_thread import check_cancelled
 
 from deferlite.model.errors import BuildError
+from deferlite.model.words import plural
 from deferlite.sandbox.files import open_plain
 from deferlite.sandbox.git import plain
 
@@ -37,7 +38,7 @@ class LargeFiles(msgspec.Struct, frozen=True):
     def told(self) -> Iterator[str]:
         """Lines for the build's log."""
         if self.placed:
-            yield f"{len(self.placed)} files kept by Git LFS were taken from the repository's own copies"
+            yield f"taken from the repository's own copies: {plural(len(self.placed), 'file')} kept by Git LFS"
         if self.pointers:
             more = len(self.pointers) - MOST_NAMED
             names = ", ".join(map(plain, self.pointers[:MOST_NAMED])) + (f" and {more} more" if more > 0 else "")

@@ -21,12 +21,14 @@
     return page.content;
   };
 
+  const isElement = (node) => node.nodeType === Node.ELEMENT_NODE;
+
   // Changes `old` into `fresh` in place, so that focus, selection and scrolling survive.
   const morph = (old, fresh) => {
     if (old.isEqualNode(fresh)) return;
     if (old.nodeName !== fresh.nodeName || (old.id || "") !== (fresh.id || "")) {
       old.replaceWith(fresh.cloneNode(true));
-    } else if (old.nodeType !== Node.ELEMENT_NODE) {
+    } else if (!isElement(old)) {
       old.nodeValue = fresh.nodeValue;
     } else {
       // Whether a fold is open is the reader's own choice.
@@ -53,7 +55,9 @@
       // What stands between goes first: a node that is moved would lose its focus.
       while (same && here && here !== same && !kept.has(here.id)) drop();
       if (same && same !== here) old.insertBefore(same, here);
-      const match = same || (here && !(here.id || child.id) ? here : null);
+      // The page's own white space is not quite the fragment's: an element must not be taken for some.
+      while (!same && here && isElement(child) && !isElement(here)) drop();
+      const match = same || (here && isElement(here) === isElement(child) && !(here.id || child.id) ? here : null);
       if (match) {
         here = match.nextSibling;
         morph(match, child);

@@ -38,7 +38,7 @@ TOOL_VARIABLES = {
 }
 """They ask nothing, make no environment of their own and use that of the build."""
 
-_TOOL = ("{uv}", "tool", "run", "--python", "{interpreter}", "--from")
+_TOOL = ("{uv}", "tool", "run", "--quiet", "--python", "{interpreter}", "--from")
 _POETRY = (*_TOOL, "poetry>=2,<3", "--with", "poetry-plugin-export>=1.9,<2", "poetry")
 _PDM = (*_TOOL, "pdm>=2.20,<3", "pdm")
 _PIPENV = (*_TOOL, "pipenv>=2024.4,<2028", "pipenv")
