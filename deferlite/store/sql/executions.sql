@@ -231,22 +231,21 @@ RETURNING {execution};
 -- What waits under a former name. A tick that its heir has had already, or gets twice, becomes an execution like any
 -- other: all rows are computed before the first one is written.
 -- name: take_over
+WITH waiting AS MATERIALIZED (  -- Else SQLite goes through all that wait, whatever the limit: 63 ms instead of 1 of 200,000.
+  SELECT executions.seq, executions.cron_tick, heirs.id AS heir, heirs.name
+  FROM former_names
+  CROSS JOIN functions AS former ON former.environment = former_names.environment AND former.name = former_names.name
+  CROSS JOIN executions INDEXED BY executions_function
+    ON executions.function_id = former.id AND executions.state = 'created'
+  CROSS JOIN functions AS heirs ON heirs.id = former_names.function_id
+  LIMIT :most
+)
 UPDATE executions
 SET function_id = moved.heir, function_name = moved.name, updated_at = :now,
     cron_tick = CASE WHEN turn > 1 OR EXISTS (
       SELECT 1 FROM executions AS ticked WHERE ticked.function_id = moved.heir AND ticked.cron_tick = executions.cron_tick
     ) THEN NULL ELSE executions.cron_tick END
-FROM (
-  SELECT *, row_number() OVER (PARTITION BY heir, cron_tick ORDER BY seq) AS turn FROM (
-    SELECT executions.seq, executions.cron_tick, heirs.id AS heir, heirs.name
-    FROM former_names
-    CROSS JOIN functions AS former ON former.environment = former_names.environment AND former.name = former_names.name
-    CROSS JOIN executions INDEXED BY executions_function
-      ON executions.function_id = former.id AND executions.state = 'created'
-    CROSS JOIN functions AS heirs ON heirs.id = former_names.function_id
-    LIMIT :most
-  )
-) AS moved
+FROM (SELECT *, row_number() OVER (PARTITION BY heir, cron_tick ORDER BY seq) AS turn FROM waiting) AS moved
 WHERE executions.seq = moved.seq
 RETURNING environment, function_id;
 
