@@ -1,4 +1,4 @@
-"""runner/discover.py run over files of a test as a build does it, without the box."""
+"""Discovery (runner/finding.py) run over files of a test as a build does it, without the box."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import deferlite
 
 PACKAGE = Path(deferlite.__file__).parent
-DISCOVER = PACKAGE / "runner" / "discover.py"
+RUN = PACKAGE / "runner" / "run.py"
 JOB = "from deferlite import defer\n\n@defer\ndef {name}(): ...\n"
 
 
@@ -22,7 +22,7 @@ def job(name: str = "job") -> str:
 
 
 class Discovery:
-    """Call it with files: it writes them, runs discover.py over them, and returns the answer.
+    """Call it with files: it writes them, discovers over them, and returns the answer.
 
     ``directory`` is the project's folder below the repository, ``roots`` and ``paths`` are relative to the repository.
     """
@@ -60,7 +60,7 @@ class Discovery:
         answer.unlink(missing_ok=True)
         variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE.parent), **env}
         done = subprocess.run(
-            [self.interpreter, str(DISCOVER), str(request)],
+            [self.interpreter, str(RUN), "--discover", str(request)],
             cwd=project,
             env=variables,
             stdin=subprocess.DEVNULL,

@@ -276,9 +276,15 @@ def processes_of(text: str) -> dict[int, str]:
     return found
 
 
-def until_none(look: Callable[[], Collection[object]]) -> None:
-    """Look until nothing is found any more: for what ends without a word of it, as processes and files do."""
+def until_found(look: Callable[[], T]) -> T:
+    """Look until something is found: for what comes and goes without a word of it, as processes and files do."""
     deadline = time.monotonic() + PATIENCE
-    while left := look():
-        assert time.monotonic() < deadline, left
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"{look} finds nothing"
         time.sleep(0.02)
+    return found
+
+
+def until_none(look: Callable[[], Collection[object]]) -> None:
+    """Look until nothing is found any more."""
+    until_found(lambda: not look())

@@ -1,4 +1,27 @@
-"""One request of discover.py and its answer."""
+"""Finds the background functions of a project. Runs inside the project's interpreter, by path, once per build.
+
+The protocol. ``python run.py --discover REQUEST`` with the project's folder as working directory; REQUEST is a JSON
+file:
+
+    {"project": folder, "output": file to write, "functions": [modules or folders to search; empty: detect],
+     "roots": [folders to search and import from besides the project's], "paths": [folders to import from only],
+     "patience": seconds that importing may stand still}
+
+of which the last three may be missing. The output is a JSON object, either
+
+    {"interpreter": "CPython 3.12.1", "import_paths": [folders relative to the project, first one first],
+     "django_settings": text or null, "modules": [modules that define functions, in the order of their import],
+     "functions": [FUNCTION, …]}
+
+with FUNCTION ``{"name", "module", "attribute", "is_async", "parameters": [{"name", "kind", "annotation", "default"}],
+"metadata": the SDK's own, "aliases": [text], "doc", "file", "line"}``, or ``{"error": what to mend}``. stdout and
+stderr stay the project's own. Nothing of this file's folder is on the module search path. Python 3.10 and later,
+standard library only.
+
+A background function is whatever has ``__fn__`` (the function as written) and ``__metadata__`` (a mapping with its
+``name``), as an attribute of a module or of a class in it. Modules that use the SDK are found by reading the
+sources; only those are imported.
+"""
 
 from __future__ import annotations
 

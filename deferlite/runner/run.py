@@ -25,6 +25,7 @@ Runner to server
 
 The runner imports the modules once and forks a process for every execution, with spares waiting. Where the import
 leaves what does not survive a fork (threads, sockets), spares are processes of their own: ``run.py --child FD``.
+``run.py --discover REQUEST`` is another program that begins in the same way: see finding.py.
 It relies on nothing that the user's modules may change: no signals, no names looked up in the standard
 library after they are imported. stdin is empty, stdout and stderr stay the user's.
 """
@@ -46,13 +47,19 @@ def main(arguments: list[str]) -> None:
         package = ModuleType(name)
         package.__path__ = [path]
         sys.modules[name] = package
-    from deferlite.runner import child, startup
+    discovering = arguments[0] == "--discover"
+    if discovering:
+        from deferlite.runner import finding
+    else:
+        from deferlite.runner import child, startup
 
     for name in [name for name in sys.modules if name.partition(".")[0] == "deferlite"]:
         del sys.modules[name]
     # multiprocessing would import the main module again in its own children.
     sys.modules["__main__"] = ModuleType("__main__")
     sys.argv = ["deferlite"]
+    if discovering:
+        finding.answer_request(arguments[-1])
     descriptor = int(arguments[-1])
     # What the starter left open (uvloop leaves its copies of the output pipes) is nothing of the project's, and
     # would look like something that its modules opened.

@@ -322,7 +322,8 @@ async def test_edited_settings_take_effect_while_an_execution_goes_on_as_it_bega
 ) -> None:
     (tmp_path / "shop.py").write_text(
         "import os, time\ndef where():\n    return os.getcwd()\n"
-        "def waits():\n    print(1, flush=True)\n    time.sleep(2)\n    return os.getcwd()\n"
+        "def waits():\n    print(1, flush=True)\n    while not os.path.exists('gate'): time.sleep(0.02)\n"
+        "    return os.getcwd()\n"
     )
     plans = Plans()
     plans.add("shop", tmp_path, "shop")
@@ -334,5 +335,6 @@ async def test_edited_settings_take_effect_while_an_execution_goes_on_as_it_bega
         plans.add("shop", tmp_path, "shop", workdir="scratch")
         assert "/scratch/" in json.loads((await bench.run("where", build="shop")).result)
         assert old not in bench.sink.outcomes
+        (tmp_path / "gate").touch()
         assert json.loads((await bench.sink.outcome(old)).result) == str(tmp_path)
         assert list(bench.executor.pids()) == ["shop"]

@@ -25,7 +25,7 @@ from deferlite.model.build import Build, BuildState
 from deferlite.model.errors import BuildError, DeferliteError, WorldError
 from deferlite.sandbox.process import Completed
 from tests.services.builder_fixtures import Workshop, job, workshop
-from tests.support import Repository, Server, processes_of
+from tests.support import Repository, Server, processes_of, until_found
 
 pytestmark = pytest.mark.anyio
 PROJECT = '[project]\nname = "shop"\nversion = "1"\nrequires-python = ">=3.10"\ndependencies = ["six"]\n'
@@ -105,15 +105,14 @@ def kill(program: str) -> Callable[[Workshop, Build], Awaitable[None]]:
     return act
 
 
-async def until_running(program: str, build: Build) -> int:
-    """The newest of them: a box is a chain of processes."""
-    with anyio.fail_after(30):
-        while True:
-            running = processes_of(build.id)
-            fitting = [pid for pid, command in running.items() if Path(command.split("\0")[0]).name.startswith(program)]
-            if fitting:
-                return max(fitting)
-            await anyio.sleep(0.02)
+async def until_running(program: str, build: Build, word: str = "") -> int:
+    """The newest of them with ``word`` on its command line: a box is a chain of processes."""
+
+    def running() -> list[int]:
+        named = ((pid, command.split("\0")) for pid, command in processes_of(build.id).items())
+        return [pid for pid, words in named if Path(words[0]).name.startswith(program) and (not word or word in words)]
+
+    return max(await anyio.to_thread.run_sync(until_found, running))
 
 
 async def cancel(shop: Workshop, build: Build) -> None:
@@ -314,7 +313,8 @@ async def test_a_killed_uv(shop: Workshop) -> None:
         repository = shop.repository({**JOBS, "requirements.txt": address}, "bad")
         await shop.environment(repository)
         build = await shop.request(repository.git("rev-parse", "HEAD"))
-        os.kill(await until_running("uv", build), signal.SIGKILL)
+        # Not the one that makes the environment, which is gone in a moment.
+        os.kill(await until_running("uv", build, "install"), signal.SIGKILL)
         build = await shop.ended(build)
     await assert_harmless(shop, good, build, ("uv", "killed by signal 9"))
 
@@ -325,10 +325,11 @@ async def test_a_killed_git(shop: Workshop) -> None:
         await shop.environment(f"git://127.0.0.1:{port}/shop")
         build = await shop.request("1" * 40)
         await shop.until(build, lambda now: now.state is BuildState.CLONING)
-        with anyio.fail_after(30):
-            while not (found := [pid for pid, said in processes_of(f":{port}/shop").items() if "git" in said]):  # noqa: ASYNC110
-                await anyio.sleep(0.02)
-        for pid in found:
+
+        def fetching() -> list[int]:
+            return [pid for pid, said in processes_of(f":{port}/shop").items() if "git" in said]
+
+        for pid in await anyio.to_thread.run_sync(until_found, fetching):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         build = await shop.ended(build)

@@ -26,7 +26,7 @@ from deferlite.model.environment import Preview, PreviewSettings
 from deferlite.model.events import EnvironmentChanged
 from deferlite.sandbox.removal import remove
 from tests.services.builder_fixtures import Workshop, job, workshop
-from tests.support import Repository
+from tests.support import Repository, until_found
 
 pytestmark = pytest.mark.anyio
 TAKEN_OVER = "taken over from build #1: same commit and settings"
@@ -159,7 +159,7 @@ async def test_two_who_want_the_same_make_it_once(tmp_path: Path) -> None:
 
     async def make(folder: Path) -> None:
         made.append(folder)
-        await anyio.sleep(0.05)
+        await anyio.wait_all_tasks_blocked()  # The others want it too by now.
 
     async with anyio.create_task_group() as tasks:
         for _ in range(5):
@@ -302,9 +302,7 @@ def trash(shop: Workshop, clock: SystemClock | ManualClock) -> Trash:
 
 
 async def until_gone(path: Path) -> None:
-    with anyio.fail_after(10):
-        while path.exists():  # noqa: ASYNC110
-            await anyio.sleep(0.02)
+    await anyio.to_thread.run_sync(until_found, lambda: not path.exists())
 
 
 async def test_a_retired_preview_gives_its_disk_back_at_once(shop: Workshop) -> None:

@@ -89,7 +89,7 @@ async def test_a_build_cannot_lead_the_server_elsewhere_by_links(shop: Workshop)
     build = await shop.build(shop.repository({"jobs.py": job()}), prebuild=f"({link}) || true")
     assert victim.read_text() == "mine"
     if shop.status.bwrap is not None:
-        # discover.py itself follows the link that lies in its own folder, to where the box has nothing.
+        # Discovery itself follows the link that lies in its own folder, to where the box has nothing.
         assert build.state is BuildState.FAILED
 
 

@@ -1,4 +1,4 @@
-"""Finding functions in projects of every layout; discover.py runs as it does in a build, without the box."""
+"""Finding functions in projects of every layout; discovery runs as it does in a build, without the box."""
 
 from __future__ import annotations
 

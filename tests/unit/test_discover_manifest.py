@@ -1,4 +1,4 @@
-"""What discover.py answers, checked and turned into a manifest."""
+"""What discovery answers, checked and turned into a manifest."""
 
 from __future__ import annotations
 

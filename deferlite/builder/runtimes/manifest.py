@@ -1,4 +1,4 @@
-"""What discover.py answers, checked and turned into a manifest."""
+"""What looking for functions answers, checked and turned into a manifest."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FoundFunction(msgspec.Struct, kw_only=True):
 
 
 class Found(msgspec.Struct, kw_only=True):
-    """The protocol of runner/discover.py: either ``error`` or the rest."""
+    """The protocol of runner/finding.py: either ``error`` or the rest."""
 
     error: str | None = None
     interpreter: str = ""

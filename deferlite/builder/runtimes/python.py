@@ -31,7 +31,7 @@ from deferlite.model.environment import BuildSettings
 from deferlite.model.function import Manifest
 from deferlite.sandbox.box import interpreter_folders
 
-DISCOVER = Path(deferlite.__file__).parent / "runner" / "discover.py"
+RUNNER = Path(deferlite.__file__).parent / "runner"
 _DECIDING = ("UV_", "PIP_", "POETRY_", "PDM_", "PIPENV_")
 """Variables with such names say where packages come from."""
 
@@ -119,9 +119,9 @@ class PythonRuntime:
         }
         await anyio.to_thread.run_sync(request.write_bytes, msgspec.json.encode(asked))
         done = await workspace.command(
-            [str(installed.venv / "bin" / "python"), str(DISCOVER), str(request)],
+            [str(installed.venv / "bin" / "python"), str(RUNNER / "run.py"), "--discover", str(request)],
             venv=installed.venv,
-            read_only=(DISCOVER.parent, installed.venv, *installed.read_only, *installed.paths),
+            read_only=(RUNNER, installed.venv, *installed.read_only, *installed.paths),
         )
         expect(done, "looking for the background functions")
         found = await anyio.to_thread.run_sync(read_found, answer)
